@@ -1,0 +1,3 @@
+module walship
+
+go 1.26
