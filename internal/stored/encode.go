@@ -1,0 +1,172 @@
+package stored
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Content is encoded in pieces that are frames (zstd) or members (gzip) of their
+// own: two cores then share the work, at no cost in size for WAL.
+const pieceSize = 1 << 20
+
+// ahead is how many encoded pieces may wait to be written.
+const ahead = 16
+
+// Encoding is content that is being read, hashed and compressed in the
+// background, while the connection to the archive is still being made.
+type Encoding struct {
+	codec  Codec
+	cancel context.CancelFunc
+	pieces chan chan piece // in the order of the content
+	raw    sync.Pool
+
+	// set before pieces is closed
+	size int64
+	sum  [32]byte
+	err  error
+}
+
+type piece struct {
+	data []byte
+	err  error
+}
+
+// Encode starts to encode src, at most limit bytes of it, which are an error if
+// there are more. Stop, or WriteTo, must be called in the end; src is not used
+// after either has returned.
+func Encode(src io.Reader, codec Codec, limit int64) *Encoding {
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &Encoding{codec: codec, cancel: cancel, pieces: make(chan chan piece, ahead)}
+	e.raw.New = func() any { b := make([]byte, pieceSize); return &b }
+	go e.run(ctx, src, limit)
+	return e
+}
+
+func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
+	defer close(e.pieces)
+	compress, done, err := e.codec.compressor()
+	if err != nil {
+		e.err = err
+		return
+	}
+	workers := make(chan struct{}, maxWorkers())
+	var running sync.WaitGroup
+	defer func() { running.Wait(); done() }()
+
+	sum := sha256.New()
+	for {
+		buf := e.raw.Get().(*[]byte)
+		n, err := io.ReadFull(src, *buf)
+		if n == 0 && errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			e.err = err
+			return
+		}
+		e.size += int64(n)
+		if e.size > limit {
+			e.err = errors.New("the file is longer than it was when it was opened")
+			return
+		}
+		sum.Write((*buf)[:n])
+		out := make(chan piece, 1)
+		select {
+		case e.pieces <- out:
+		case <-ctx.Done():
+			e.err = context.Canceled
+			return
+		}
+		workers <- struct{}{}
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			data, err := compress((*buf)[:n])
+			out <- piece{data, err}
+			e.raw.Put(buf)
+			<-workers
+		}()
+	}
+	sum.Sum(e.sum[:0])
+}
+
+// Sum is the SHA-256 of the content, and its size. It is known once WriteTo has
+// returned nil.
+func (e *Encoding) Sum() ([32]byte, int64) { return e.sum, e.size }
+
+// Stop gives the encoding up.
+func (e *Encoding) Stop() {
+	e.cancel()
+	for range e.pieces {
+	}
+}
+
+// WriteTo writes the stored file: the pieces as they come, and in the end, in
+// front of them, the record, completed with what has been learnt of the content.
+func (e *Encoding) WriteTo(w io.WriterAt, r Record) error {
+	defer e.Stop()
+	head, err := e.codec.head(r) // for its length
+	if err != nil {
+		return err
+	}
+	offset := int64(len(head))
+	for out := range e.pieces {
+		p := <-out
+		if p.err != nil {
+			return p.err
+		}
+		if _, err := w.WriteAt(p.data, offset); err != nil {
+			return err
+		}
+		offset += int64(len(p.data))
+	}
+	if e.err != nil {
+		return e.err
+	}
+	r.Size, r.SHA256, r.StoredSize = e.size, e.sum, offset
+	if head, err = e.codec.head(r); err != nil || len(head) == 0 {
+		return err
+	}
+	_, err = w.WriteAt(head, 0)
+	return err
+}
+
+// compressor returns the function that makes one piece, which may be called
+// concurrently, and one that releases its memory.
+func (c Codec) compressor() (compress func([]byte) ([]byte, error), done func(), err error) {
+	switch c {
+	case Zstd:
+		enc, err := zstd.NewWriter(nil,
+			zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithEncoderConcurrency(maxWorkers()),
+			zstd.WithWindowSize(pieceSize),
+			zstd.WithSingleSegment(true),
+			zstd.WithEncoderCRC(true))
+		if err != nil {
+			return nil, nil, err
+		}
+		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/4)), nil },
+			func() { enc.Close() }, nil
+	case Gzip:
+		pool := sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
+		return func(p []byte) ([]byte, error) {
+			w := pool.Get().(*gzip.Writer)
+			defer pool.Put(w)
+			var b bytes.Buffer
+			w.Reset(&b)
+			_, err := w.Write(p)
+			return b.Bytes(), errors.Join(err, w.Close())
+		}, func() {}, nil
+	}
+	return func(p []byte) ([]byte, error) { return bytes.Clone(p), nil }, func() {}, nil
+}
+
+func maxWorkers() int { return min(runtime.GOMAXPROCS(0), 4) }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package testsshd
+
+import "syscall"
+
+func dieWithUs() *syscall.SysProcAttr { return nil }

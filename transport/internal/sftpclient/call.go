@@ -1,0 +1,161 @@
+package sftpclient
+
+import (
+	"context"
+	"encoding/binary"
+	"io/fs"
+	"time"
+)
+
+// Call is a request that has been sent. Its answer is fetched with Wait or one
+// of the methods that expect a certain kind of answer.
+type Call struct {
+	c        *Client
+	op, path string
+	done     chan struct{}
+	then     func(*Call) // run once the answer is there, in the reading goroutine
+
+	answer packet
+	err    error
+}
+
+type packet struct {
+	kind byte
+	body []byte
+}
+
+func (call *Call) finish(p packet, err error) {
+	call.answer, call.err = p, err
+	if call.then != nil {
+		call.then(call)
+	}
+	close(call.done)
+}
+
+// start sends a request: its type, and its body behind the id.
+func (c *Client) start(op, path string, kind byte, body []byte) *Call {
+	return c.send(&Call{op: op, path: path}, kind, body)
+}
+
+func (c *Client) send(call *Call, kind byte, body []byte) *Call {
+	call.c, call.done = c, make(chan struct{})
+
+	c.mu.Lock()
+	if c.err != nil {
+		err := c.err
+		c.mu.Unlock()
+		call.finish(packet{}, &LostError{err})
+		return call
+	}
+	id := c.nextID
+	c.nextID++
+	if c.nextID == 0 {
+		c.nextID = 1 // 0 stands for the version
+	}
+	if len(c.calls) == 0 {
+		c.progress = time.Now()
+	}
+	c.calls[id] = call
+	c.mu.Unlock()
+
+	p := make([]byte, 9, 9+len(body))
+	binary.BigEndian.PutUint32(p, uint32(5+len(body)))
+	p[4] = kind
+	binary.BigEndian.PutUint32(p[5:], id)
+	if err := c.write(append(p, body...)); err != nil {
+		c.fail(err) // finishes call too
+	}
+	return call
+}
+
+// Done is closed once the answer is there.
+func (call *Call) Done() <-chan struct{} { return call.done }
+
+// Wait returns the answer, whatever it is.
+func (call *Call) Wait(ctx context.Context) (packet, error) {
+	select {
+	case <-call.done:
+	default:
+		select {
+		case <-call.done:
+		case <-ctx.Done():
+			return packet{}, call.wrap(&LostError{context.Cause(ctx)})
+		}
+	}
+	if call.err != nil {
+		return packet{}, call.wrap(call.err)
+	}
+	return call.answer, nil
+}
+
+func (call *Call) wrap(err error) error {
+	return &fs.PathError{Op: call.op, Path: call.path, Err: err}
+}
+
+// OK waits for a status that says that the request was carried out.
+func (call *Call) OK(ctx context.Context) error {
+	p, err := call.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	return call.status(p)
+}
+
+// status is nil only if p is the status OK.
+func (call *Call) status(p packet) error {
+	if p.kind != typeStatus {
+		return call.wrap(errProtocol)
+	}
+	r := reader{b: p.body}
+	code := r.uint32()
+	if r.err != nil {
+		return call.wrap(errProtocol)
+	}
+	if code == 0 {
+		return nil
+	}
+	message := r.string() // some servers leave it out
+	return call.wrap(&StatusError{Code: code, Message: message})
+}
+
+// handle waits for a handle.
+func (call *Call) handle(ctx context.Context) (string, error) {
+	p, err := call.Wait(ctx)
+	if err != nil {
+		return "", err
+	}
+	if p.kind != typeHandle {
+		return "", call.unexpected(p)
+	}
+	r := reader{b: p.body}
+	h := r.string()
+	if r.err != nil {
+		return "", call.wrap(errProtocol)
+	}
+	return h, nil
+}
+
+// unexpected turns an answer of another kind than the one hoped for into an error.
+func (call *Call) unexpected(p packet) error {
+	if err := call.status(p); err != nil {
+		return err
+	}
+	return call.wrap(errProtocol) // OK where there should have been data
+}
+
+// Attrs waits for the attributes of a file.
+func (call *Call) Attrs(ctx context.Context) (Attrs, error) {
+	p, err := call.Wait(ctx)
+	if err != nil {
+		return Attrs{}, err
+	}
+	if p.kind != typeAttrs {
+		return Attrs{}, call.unexpected(p)
+	}
+	r := reader{b: p.body}
+	a := r.attrs()
+	if r.err != nil {
+		return Attrs{}, call.wrap(errProtocol)
+	}
+	return a, nil
+}

@@ -1,0 +1,111 @@
+package sftpclient
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// A fresh connection that is filled at once makes OpenSSH pause; a long link
+// needs more in flight than a short one.
+const (
+	windowShort = 512 << 10
+	windowLong  = 4 << 20
+	longTrip    = 5 * time.Millisecond
+)
+
+// Writer writes to an open file without waiting for each answer. Its methods
+// may be called concurrently.
+type Writer struct {
+	h      *Handle
+	window int
+
+	mu     sync.Mutex
+	room   sync.Cond
+	flight int // bytes sent and not acknowledged
+	err    error
+	stop   func() bool // stops watching the context
+}
+
+// Writer returns a Writer for h. trip is the round trip to the server, as far
+// as it is known: it decides how much is sent ahead. Flush must be called in
+// the end.
+func (h *Handle) Writer(ctx context.Context, trip time.Duration) *Writer {
+	w := &Writer{h: h, window: windowShort}
+	if trip > longTrip {
+		w.window = windowLong
+	}
+	w.room.L = &w.mu
+	w.stop = context.AfterFunc(ctx, func() {
+		w.acknowledged(0, &LostError{context.Cause(ctx)})
+	})
+	return w
+}
+
+// WriteAt sends p to be written at off. It returns when p has been sent; an
+// error of an earlier write is returned by a later one, or by Flush.
+func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		part := p[sent:min(len(p), sent+chunk)]
+		if err := w.send(part, off+int64(sent)); err != nil {
+			return sent, err
+		}
+		sent += len(part)
+	}
+	return sent, nil
+}
+
+func (w *Writer) send(p []byte, off int64) error {
+	w.mu.Lock()
+	for w.err == nil && w.flight > 0 && w.flight+len(p) > w.window {
+		w.room.Wait()
+	}
+	err := w.err
+	w.flight += len(p)
+	w.mu.Unlock()
+	if err != nil {
+		w.acknowledged(len(p), nil)
+		return err
+	}
+	body := make([]byte, 0, 4+len(w.h.id)+12+len(p))
+	body = appendString(body, w.h.id)
+	body = binary.BigEndian.AppendUint64(body, uint64(off))
+	body = binary.BigEndian.AppendUint32(body, uint32(len(p)))
+	body = append(body, p...)
+
+	n := len(p)
+	w.h.c.send(&Call{op: "write", path: w.h.path, then: func(call *Call) {
+		err := call.err
+		if err == nil {
+			err = call.status(call.answer)
+		} else {
+			err = call.wrap(err)
+		}
+		w.acknowledged(n, err)
+	}}, typeWrite, body)
+	return nil
+}
+
+func (w *Writer) acknowledged(n int, err error) {
+	w.mu.Lock()
+	w.flight -= n
+	if w.err == nil {
+		w.err = err
+	}
+	w.room.Broadcast()
+	w.mu.Unlock()
+}
+
+// Flush waits until every write has been acknowledged and returns the first
+// error of any of them.
+func (w *Writer) Flush() error {
+	defer w.stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.err == nil && w.flight > 0 {
+		w.room.Wait()
+	}
+	return w.err
+}

@@ -1,0 +1,200 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"walship/transport/internal/sftpclient"
+)
+
+// SFTP is a store on an SFTP server. Its methods may be called concurrently and
+// share one connection, which OpenSFTP begins to make in the background. A
+// connection that has served and is found dead is made anew, once for each
+// operation; after a login that failed every operation fails with its error,
+// and who wants to try again opens a new store.
+type SFTP struct {
+	url        URL
+	durability Durability
+	dial       func() (*session, error)
+	cancel     context.CancelFunc
+
+	mu      sync.Mutex
+	current *login
+}
+
+// login is a session that is being made or has been.
+type login struct {
+	done chan struct{} // closed when the fields below are set
+	*session
+	err error
+}
+
+// session is one connection with SFTP on it.
+type session struct {
+	*sftpclient.Client
+	conn    io.Closer
+	trip    time.Duration // of one request and its answer, roughly
+	openSSH bool
+}
+
+func (s *session) close() {
+	s.Client.Close()
+	s.conn.Close()
+}
+
+// OpenSFTP returns the store at u and begins to connect without waiting for it.
+// ctx bounds the life of the store: when it ends, so do its connections.
+func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &SFTP{url: u, durability: d, cancel: cancel}
+	s.dial = func() (*session, error) { return dialSession(ctx, u, o) }
+	s.current = s.connect()
+	return s
+}
+
+// Close ends the connection. Operations under way fail.
+func (s *SFTP) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	l := s.current
+	s.mu.Unlock()
+	<-l.done
+	if l.session != nil {
+		l.close()
+	}
+	return nil
+}
+
+// connect dials in the background.
+func (s *SFTP) connect() *login {
+	l := &login{done: make(chan struct{})}
+	go func() {
+		l.session, l.err = s.dial()
+		close(l.done)
+	}()
+	return l
+}
+
+// session waits for the connection, and makes a new one if it has died.
+func (s *SFTP) session(ctx context.Context) (*session, error) {
+	s.mu.Lock()
+	l := s.current
+	select {
+	case <-l.done:
+		if l.session != nil && l.Err() != nil {
+			l = s.connect()
+			s.current = l
+		}
+	default:
+	}
+	s.mu.Unlock()
+	select {
+	case <-l.done:
+		return l.session, l.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, s.url.Host, context.Cause(ctx))
+	}
+}
+
+// try runs op on the connection, and once more on a new one if that broke
+// while op was at it; not if the server fell silent, which has cost its time.
+func (s *SFTP) try(ctx context.Context, op func(*session) error) error {
+	for again := true; ; again = false {
+		c, err := s.session(ctx)
+		if err != nil {
+			return err
+		}
+		err = op(c)
+		var lost *sftpclient.LostError
+		if !errors.As(err, &lost) {
+			return s.explain(err)
+		}
+		if !again || ctx.Err() != nil || errors.Is(err, sftpclient.ErrSilent) {
+			return s.unreachable(err)
+		}
+	}
+}
+
+// unreachable words the loss of the connection.
+func (s *SFTP) unreachable(err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrUnreachable, s.url.Host, err)
+}
+
+// explain gives an error of the server's its class.
+func (s *SFTP) explain(err error) error {
+	var status *sftpclient.StatusError
+	if errors.As(err, &status) && (status.Code == sftpclient.StatusNoSpace || status.Code == sftpclient.StatusQuota) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+// path is where name lies on the server.
+func (s *SFTP) path(name string) string { return path.Join(s.url.Path, name) }
+
+// dialSession logs in and starts SFTP. The request for the subsystem goes out
+// with the first SFTP packet in one round trip: the answer to the latter is
+// the answer to both.
+func dialSession(ctx context.Context, u URL, o SSH) (*session, error) {
+	client, conn, err := DialSSH(ctx, u, o)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { conn.Close() })
+
+	c, err := startSFTP(ctx, client, o.silence())
+	if err != nil {
+		conn.Close()
+		return nil, WithHint(
+			fmt.Errorf("%w: logged in to %s, but SFTP did not start: %w", ErrUnreachable, u.Host, err),
+			`see whether the server's sshd_config has the line "Subsystem sftp internal-sftp"`)
+	}
+	return &session{
+		Client:  c,
+		conn:    conn,
+		openSSH: strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_"),
+	}, nil
+}
+
+func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration) (*sftpclient.Client, error) {
+	stop := time.AfterFunc(silence, func() { client.Close() })
+	channel, requests, err := client.OpenChannel("session", nil)
+	if !stop.Stop() && err != nil {
+		err = fmt.Errorf("%w for %v", sftpclient.ErrSilent, silence)
+	}
+	if err != nil {
+		return nil, err
+	}
+	go ssh.DiscardRequests(requests)
+	go io.Copy(io.Discard, channel.Stderr())
+	if _, err := channel.SendRequest("subsystem", false, ssh.Marshal(struct{ Name string }{"sftp"})); err != nil {
+		return nil, err
+	}
+	return sftpclient.New(ctx, sftpChannel{channel, client}, silence)
+}
+
+// sftpChannel closes the whole connection with the session: a channel alone
+// cannot be closed when the peer is dead.
+type sftpChannel struct {
+	ssh.Channel
+	conn io.Closer
+}
+
+func (c sftpChannel) Close() error { return c.conn.Close() }
+
+// valid checks the name of a file.
+func valid(op, name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsRune(name, 0) {
+		return errInvalid(op, name)
+	}
+	return nil
+}
