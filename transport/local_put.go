@@ -30,7 +30,8 @@ import (
 //
 // These are the system calls, in order:
 //
-//	mkdirat, fsync(parent)   for each missing folder, from the top down
+//	fsync(parent's parent), mkdirat, fsync(parent)
+//	                         for each missing folder, from the top down
 //	openat(TEMP, O_CREAT|O_EXCL|O_WRONLY)
 //	pwrite64(TEMP) …         src.Write
 //	fsync(TEMP)
@@ -38,7 +39,10 @@ import (
 //	linkat(TEMP, name)       or renameat2(TEMP, name, RENAME_NOREPLACE)
 //	unlinkat(TEMP)
 //	fsync(folder of name)
-//	fsync(parent of that folder, if below the root or the root)
+//	fsync(its parent)        where that is not above the root
+//
+// After a link that finds name taken, fsync(name) comes in place of the unlink,
+// and the unlink at the end.
 func (l *Local) Put(ctx context.Context, name string, src Source) error {
 	root, err := l.begin(ctx, "put", name)
 	if err != nil {
@@ -72,7 +76,11 @@ func (l *Local) Put(ctx context.Context, name string, src Source) error {
 
 	// From here to the end the context is not asked: what has been published
 	// is better synced than in doubt.
-	err = l.publish(root, temp, name)
+	if fault.Skip("put.noreplace") {
+		err = root.Rename(temp, name)
+	} else {
+		err = l.publish(root, temp, name)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		if err := l.sync(root, name); err != nil {
 			return fmt.Errorf("exists, but not surely on stable storage: %w", l.explain(err))
@@ -134,9 +142,6 @@ func (l *Local) writeTemp(ctx context.Context, root *os.Root, temp string, write
 // Only with Durability None, on a file system that knows neither hard links nor
 // an exclusive rename, two calls at once may replace each other's file.
 func (l *Local) publish(root *os.Root, temp, to string) error {
-	if fault.Skip("put.noreplace") {
-		return root.Rename(temp, to)
-	}
 	err := root.Link(temp, to)
 	if err == nil {
 		root.Remove(temp) // a second name that stays does no harm and is swept

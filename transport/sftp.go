@@ -28,11 +28,11 @@ type SFTP struct {
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
-	current *login
+	current *link
 }
 
-// login is a session that is being made or has been.
-type login struct {
+// link is a session that is being made or has been.
+type link struct {
 	done chan struct{} // closed when the fields below are set
 	*session
 	err error
@@ -75,8 +75,8 @@ func (s *SFTP) Close() error {
 }
 
 // connect dials in the background.
-func (s *SFTP) connect() *login {
-	l := &login{done: make(chan struct{})}
+func (s *SFTP) connect() *link {
+	l := &link{done: make(chan struct{})}
 	go func() {
 		l.session, l.err = s.dial()
 		close(l.done)

@@ -1,9 +1,9 @@
 // Package walname holds the names and addresses that PostgreSQL 9.0 to 18 give
 // their write-ahead log as plain values: segments, partial segments, timeline
-// histories and backup labels, timelines, positions and segment sizes. Its
-// parsers accept exactly what PostgreSQL writes and answer everything else with
-// an error, so that a value that was parsed prints as the text it came from. It
-// never touches a file or the network, never keeps state, and never guesses.
+// histories and backup labels, timelines, positions and segment sizes. A name
+// that Parse accepts prints as the very text it came from, and what PostgreSQL
+// would not write is an error. The package never touches a file or the network,
+// never keeps state, and never guesses.
 //
 // All functions may be called concurrently.
 package walname
@@ -126,11 +126,8 @@ func (n Name) String() string {
 // Timeline returns the timeline that the name begins with.
 func (n Name) Timeline() Timeline { return n.Segment.Timeline }
 
-// parseSegment reads the 24 digits of a segment.
+// parseSegment reads the digits of a segment, of which s holds segmentDigits.
 func parseSegment(s string) (Segment, bool) {
-	if len(s) != segmentDigits {
-		return Segment{}, false
-	}
 	tl, ok1 := parseHex8(s[:8])
 	log, ok2 := parseHex8(s[8:16])
 	seg, ok3 := parseHex8(s[16:])

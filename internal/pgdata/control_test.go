@@ -14,8 +14,9 @@ import (
 )
 
 // realControls are the files in testdata/pg_control: the first 512 bytes of what
-// real servers wrote, none of them with checksums or in recovery. The offsets
-// are those of ControlFileData in each version's source, counted by hand.
+// real servers wrote, none of them in recovery and only 18 with checksums, its
+// default. The offsets are those of ControlFileData in each version's source,
+// counted by hand.
 var realControls = []struct {
 	file     string
 	version  Version
@@ -71,6 +72,9 @@ func TestParseRealControls(t *testing.T) {
 			SystemID: c.systemID, ControlVersion: c.control, CatalogVersion: c.catalog,
 			State: 1, SegmentSize: c.size, Timeline: 1,
 		}
+		if c.version == 180000 {
+			want.DataChecksums = 1
+		}
 		got, err := ParseControl(data)
 		if err != nil || got != want {
 			t.Errorf("%s: %+v, %v, want %+v", c.file, got, err, want)
@@ -82,8 +86,8 @@ func TestParseRealControls(t *testing.T) {
 		want.Timeline = 7
 		if c.minimum != 0 {
 			binary.LittleEndian.PutUint32(data[c.minimum:], 9)
-			binary.LittleEndian.PutUint32(data[c.checksums:], 1)
-			want.MinRecoveryTimeline, want.DataChecksums = 9, 1
+			binary.LittleEndian.PutUint32(data[c.checksums:], 3)
+			want.MinRecoveryTimeline, want.DataChecksums = 9, 3
 		}
 		seal(data, c.crc, castagnoli)
 		got, err = ParseControl(append(data, make([]byte, 8192-512)...))
@@ -167,10 +171,13 @@ func TestParseControlPacked(t *testing.T) {
 	data = append(data, 4, 0, 0, 0)     // maxAlign
 	data = append(data, old[200:]...)   // … nor before the float format
 	data = append(data, make([]byte, 8)...)
+	data[44], data[48] = 7, 5 // this and the previous timeline
+	data[132] = 9             // minRecoveryPointTLI, which is not looked for
+	data[136] = 9             // where it is otherwise
 	seal(data, 276, true)
 	got, err := ParseControl(data)
 	want := Control{SystemID: 7710881313497612732, ControlVersion: 1100, CatalogVersion: 201809051,
-		State: 1, SegmentSize: 16 << 20, Timeline: 1}
+		State: 1, SegmentSize: 16 << 20, Timeline: 7}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}

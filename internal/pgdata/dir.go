@@ -47,17 +47,29 @@ func Open(path string) (*Dir, error) {
 	if d.Version, err = ParseVersion(string(text)); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(path, versionFile), err)
 	}
-	for try := 1; ; try++ {
+	d.Control, err = patiently(func() (Control, error) {
 		data, err := read(filepath.Join(path, controlFile))
 		if err != nil {
-			return nil, notDataDir(path, controlFile, err)
+			return Control{}, notDataDir(path, controlFile, err)
 		}
-		d.Control, err = ParseControl(data)
-		if err == nil {
-			return d, nil
+		c, err := ParseControl(data)
+		if err != nil {
+			return Control{}, fmt.Errorf("%s: %w", path, err)
 		}
+		return c, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// patiently calls read again, a few times, while the checksum is wrong.
+func patiently(read func() (Control, error)) (Control, error) {
+	for try := 1; ; try++ {
+		c, err := read()
 		if try == 6 || !errors.Is(err, ErrCRC) {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return c, err
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

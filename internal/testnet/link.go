@@ -174,11 +174,11 @@ func (l *link) write(p *Proxy, d Direction, to *net.TCPConn, from <-chan chunk) 
 			if !ok {
 				return
 			}
+			p.saw(d, n) // before anyone can have seen them
 			if _, err := to.Write(c.data[:n]); err != nil {
 				l.reset()
 				return
 			}
-			p.saw(d, n)
 			then()
 			c.data = c.data[n:]
 		}

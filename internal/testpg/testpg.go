@@ -43,7 +43,7 @@ func Find(major int) (Install, error) {
 		if err != nil || major != 0 && found.Major != major {
 			continue
 		}
-		if major == 0 && !executable(filepath.Join(bin, "psql")) {
+		if major == 0 && !hasClients(bin) {
 			continue
 		}
 		if bin == os.Getenv("PG_BIN") {
@@ -61,6 +61,16 @@ func Find(major int) (Install, error) {
 		return best, fmt.Errorf("no %s server found: run scripts/deps or scripts/pg-versions, or set PG_BIN", what)
 	}
 	return best, nil
+}
+
+// hasClients reports whether a folder holds the client tools that tests use.
+func hasClients(bin string) bool {
+	for _, tool := range []string{"psql", "pgbench", "pg_basebackup", "pg_rewind"} {
+		if !executable(filepath.Join(bin, tool)) {
+			return false
+		}
+	}
+	return true
 }
 
 func candidates(major int) []string {

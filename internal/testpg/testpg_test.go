@@ -168,7 +168,7 @@ func TestMain(m *testing.M) {
 	if err := c.Start(); err != nil {
 		panic(err)
 	}
-	fmt.Println(c.Pid(), c.Base)
+	fmt.Fprintln(os.Stdout, c.Pid(), c.Base)
 	select {}
 }
 
@@ -218,5 +218,22 @@ func TestFind(t *testing.T) {
 	t.Setenv("PATH", "")
 	if chosen, err := Find(0); err != nil || chosen != newest {
 		t.Errorf("%+v, %v", chosen, err)
+	}
+}
+
+// Root's home is closed to the server's user, and so is a t.TempDir of root's.
+func TestProgramsInAClosedFolderAreCopied(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "pg", "bin")
+	must(t, os.MkdirAll(bin, 0o755))
+	must(t, os.WriteFile(filepath.Join(bin, "postgres"), []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 99.1'\n"), 0o755))
+	in, err := reachable(Install{Bin: bin, Major: 99}, Dir(t))
+	must(t, err)
+	cmd, err := As(exec.Command(filepath.Join(in.Bin, "postgres")))
+	must(t, err)
+	cmd.Dir = "/"
+	out, err := run(cmd)
+	must(t, err)
+	if out != "postgres (PostgreSQL) 99.1\n" || in.Major != 99 {
+		t.Errorf("%q, %+v", out, in)
 	}
 }

@@ -100,6 +100,7 @@ type Server struct {
 
 	t      testing.TB
 	opts   Options
+	me     string
 	sshd   string
 	config string
 	trace  string
@@ -123,6 +124,7 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{t: t, opts: o, Host: "127.0.0.1", sshd: find(t, "sshd", "/usr/sbin/sshd", "/usr/local/sbin/sshd")}
 	me, err := user.Current()
 	s.check(err)
+	s.me = me.Username
 	root := os.Getuid() == 0
 	s.User = o.User
 	switch {
@@ -316,7 +318,11 @@ func (s *Server) pickPort() {
 func (s *Server) writeConfig() {
 	var c []string
 	c = append(c, s.opts.Config...)
-	c = append(c, "ListenAddress "+s.Addr, "PidFile none", "UsePAM no", "UseDNS no", "StrictModes no",
+	pam := "UsePAM no"
+	if s.User != s.me {
+		pam = "UsePAM yes" // without it sshd refuses an account whose password is locked
+	}
+	c = append(c, "ListenAddress "+s.Addr, "PidFile none", pam, "UseDNS no", "StrictModes no",
 		"HostKey "+filepath.Join(s.Dir, "host_ed25519"),
 		"HostKey "+filepath.Join(s.Dir, "host_ecdsa"),
 		"HostKey "+filepath.Join(s.Dir, "host_rsa"),

@@ -70,6 +70,7 @@ func TestStopEndsFrozenSessions(t *testing.T) {
 		syscall.Kill(pid, syscall.SIGSTOP)
 	}
 	s.Stop()
+	in.Close()
 	cmd.Wait() // ends, for its connection is gone
 	for _, pid := range pids {
 		name, _ := os.ReadFile("/proc/" + itoa(pid) + "/cmdline")

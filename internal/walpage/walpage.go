@@ -165,6 +165,17 @@ func (h Header) Check(name walname.Segment, g walname.Geometry, systemID uint64)
 	return nil
 }
 
+// Fits compares what can be compared if the magic is not known: it reports
+// whether the rest of the header is that of the segment, in this layout.
+func (h Header) Fits(name walname.Segment, g walname.Geometry, systemID uint64) bool {
+	return h.Long && h.SystemID == systemID && int64(h.SegmentSize) == g.SegmentSize &&
+		g.Check(name) == nil && h.PageAddr == g.Start(name)
+}
+
+// Old reports whether the magic is one of 9.0 to 9.2, whose logs lack their
+// last segment.
+func (h Header) Old() bool { return h.Magic <= lastOldMagic }
+
 // unknown returns the error for a magic that is not known.
 func (h Header) unknown() error {
 	if m := major(bits.ReverseBytes16(h.Magic)); m != "" {

@@ -182,6 +182,31 @@ func TestNewerMagicLayout(t *testing.T) {
 	}
 }
 
+// Fits recognizes the rest of a header behind a magic that is not known, and Old
+// the layout that it is read in.
+func TestFitsAndOld(t *testing.T) {
+	for _, f := range fixtures(t) {
+		old := f.geometry.SkipFF
+		page := bytes.Clone(f.page)
+		binary.LittleEndian.PutUint16(page, map[bool]uint16{true: 0xD070, false: 0xD120}[old])
+		h, err := Parse(page)
+		if err != nil || h.Known() || h.Old() != old {
+			t.Errorf("%s: %+v, Old() = %v, %v", f.file, h, h.Old(), err)
+		}
+		if !h.Fits(f.segment, f.geometry, f.systemID) {
+			t.Errorf("%s: %+v does not fit", f.file, h)
+		}
+		next, _ := f.geometry.Next(f.segment)
+		half := walname.Geometry{SegmentSize: f.geometry.SegmentSize / 2, SkipFF: old}
+		short := h
+		short.Long = false
+		if h.Fits(next, f.geometry, f.systemID) || h.Fits(f.segment, f.geometry, f.systemID+1) ||
+			h.Fits(f.segment, half, f.systemID) || short.Fits(f.segment, f.geometry, f.systemID) {
+			t.Errorf("%s: %+v fits what it is not", f.file, h)
+		}
+	}
+}
+
 func TestParseShort(t *testing.T) {
 	page := fixtures(t)[0].page
 	for n := range MinLen {

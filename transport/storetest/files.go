@@ -49,6 +49,13 @@ var fileTests = []test{
 		b.put(name, []byte("y"))
 		b.holds(name, []byte("y"))
 	}},
+	{"move into a new folder", func(b *bench) {
+		b.put(name, []byte("x"))
+		b.ok(b.s.Move(b.ctx, name, cluster+"/refused/2026/file"))
+		b.holds(cluster+"/refused/2026/file", []byte("x"))
+		b.is(b.s.Move(b.ctx, cluster+"/refused/2026/file", "unmounted/file"), fs.ErrNotExist)
+		b.holds(cluster+"/refused/2026/file", []byte("x"))
+	}},
 	{"move what is absent", func(b *bench) {
 		b.is(b.s.Move(b.ctx, cluster+"/absent", cluster+"/other"), fs.ErrNotExist)
 		b.absent(cluster + "/other")

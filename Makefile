@@ -1,0 +1,42 @@
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint demo bench test-versions clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## bin/walship, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/walship ./cmd/walship
+
+test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if need be
+	scripts/deps test
+	go vet ./...
+	go vet -tags fault,versions ./...
+	scripts/go-test -timeout 15m ./...
+
+race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
+	scripts/deps test
+	CGO_ENABLED=1 scripts/go-test -race -timeout 15m $$(go list ./... | grep -v /integration)
+
+lint: ## gofmt, golangci-lint and the import arrows
+	scripts/deps lint
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not gofmt-ed: $$bad"; exit 1; }
+	go run $(LINT) run
+
+demo: ## the main job, told as a story in a minute
+	scripts/deps demo
+	@go run ./integration/demo
+
+bench: ## push and fetch against scp, rsync, zstd | ssh and cp
+	scripts/deps bench
+	go run ./integration/bench
+
+test-versions: ## push, fetch and failover on PostgreSQL 10 to 18, from npm
+	scripts/deps test
+	scripts/pg-versions 10 12 14 16 17 18
+	scripts/go-test -tags versions -timeout 30m -run Versions ./internal/testpg ./integration
+
+clean: ## removes what the targets have built and downloaded here
+	rm -rf bin .cache

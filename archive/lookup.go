@@ -1,0 +1,221 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"walship/internal/layout"
+	"walship/internal/stored"
+	"walship/transport"
+)
+
+// lookup asks the archive, all at once, who it is and whether a file is there
+// under any extension.
+type lookup struct {
+	present  chan struct{} // closed once found and err are set
+	found    []string      // stored names
+	err      error
+	identify chan struct{} // closed once identity and idErr are set
+	identity layout.Identity
+	idErr    error
+}
+
+func (p *Pusher) lookup(ctx context.Context, c layout.Cluster, stem string) *lookup {
+	l := &lookup{present: make(chan struct{}), identify: make(chan struct{})}
+	go func() {
+		defer close(l.identify)
+		l.identity, l.idErr = p.identity(ctx, c)
+	}()
+	codecs := stored.Written()
+	answers := make([]error, len(codecs))
+	done := make(chan struct{})
+	for i, codec := range codecs {
+		go func() {
+			_, answers[i] = p.Store.Head(ctx, stem+codec.Extension(), 0)
+			done <- struct{}{}
+		}()
+	}
+	go func() {
+		defer close(l.present)
+		for range codecs {
+			<-done
+		}
+		for i, codec := range codecs {
+			switch {
+			case answers[i] == nil:
+				l.found = append(l.found, stem+codec.Extension())
+			case !errors.Is(answers[i], fs.ErrNotExist):
+				l.err = answers[i]
+			}
+		}
+	}()
+	return l
+}
+
+// errFound says that there is a file of that name already.
+var errFound = errors.New("already there")
+
+// absent is nil if no file is there.
+func (l *lookup) absent() error {
+	<-l.present
+	if len(l.found) > 0 {
+		return errFound
+	}
+	return l.err
+}
+
+// errCodec says that the archive stores its files otherwise than was guessed.
+type errCodec struct{ codec stored.Codec }
+
+func (e errCodec) Error() string { return "the archive's codec is " + string(e.codec) }
+
+// owner is nil if the archive is the cluster's, and keeps files as codec says.
+func (l *lookup) owner(codec stored.Codec) error {
+	<-l.identify
+	if l.idErr != nil {
+		return l.idErr
+	}
+	if own := stored.Codec(l.identity.Codec); own != codec {
+		return errCodec{own}
+	}
+	return nil
+}
+
+// identity reads walship.json.
+func (p *Pusher) identity(ctx context.Context, c layout.Cluster) (layout.Identity, error) {
+	head, err := p.Store.Head(ctx, c.IdentityFile(), layout.MaxIdentitySize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return layout.Identity{}, p.missing(ctx, c)
+	}
+	if err != nil {
+		return layout.Identity{}, err
+	}
+	id, err := layout.ParseIdentity(head.Data, c)
+	if err != nil {
+		return id, fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	return id, nil
+}
+
+// missing finds the likely reason why the archive does not know the cluster.
+func (p *Pusher) missing(ctx context.Context, c layout.Cluster) error {
+	say := func(what, hint string) error {
+		return transport.WithHint(fmt.Errorf("%w: %s", ErrArchive, what), hint)
+	}
+	var others []string
+	own, empty := false, true
+	err := p.Store.List(ctx, ".", func(e transport.FileInfo) error {
+		empty = false
+		if other, ok := layout.ParseFolder(e.Name); ok {
+			if other == c {
+				own = true
+			} else {
+				others = append(others, e.Name)
+			}
+		}
+		return nil
+	})
+	const initialise = "if this is meant to be its archive, run in the data directory: walship init"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return say("its folder does not exist", "is the disk mounted? if the archive is new, run in the data directory: walship init")
+	case err != nil:
+		return err
+	case own:
+		return say(fmt.Sprintf("%s is missing in it", c.IdentityFile()), "the archive was begun and not finished, or damaged; walship init puts the file back")
+	case len(others) > 0:
+		return say(fmt.Sprintf("it holds cluster %s and nothing of cluster %d", strings.Join(others, ", "), c.SystemID),
+			"after initdb or pg_upgrade a cluster is a new one; "+initialise)
+	case empty:
+		return say("its folder is empty", "is the disk mounted? if the archive is new, run in the data directory: walship init")
+	}
+	return say(fmt.Sprintf("it holds nothing of cluster %d", c.SystemID), initialise)
+}
+
+// match is what is found out about files that are already there.
+type match int
+
+const (
+	nothing match = iota // there is none, or it was damaged and has been moved away
+	same                 // this very content is there, on stable storage
+	other                // other content is there
+)
+
+// compare looks at the stored files of stem. A damaged one is moved to refused/
+// and reported, so that the content can be stored again.
+func (p *Pusher) compare(ctx context.Context, f *file, stem string) (match, [32]byte, error) {
+	sum, err := f.sum()
+	if err != nil {
+		return nothing, sum, err
+	}
+	result := nothing
+	var theirs [32]byte
+	for _, codec := range stored.Written() {
+		name := stem + codec.Extension()
+		found, err := p.storedSum(ctx, f, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case errors.Is(err, stored.ErrDamaged):
+			if err := p.moveDamaged(ctx, f, name, err); err != nil {
+				return nothing, sum, err
+			}
+			continue
+		case err != nil:
+			return nothing, sum, err
+		case found != sum:
+			result, theirs = other, found
+			continue
+		}
+		// Another writer may have published it without having synced it yet.
+		if err := p.Store.Sync(ctx, name); err != nil {
+			return nothing, sum, err
+		}
+		if result == nothing {
+			result = same
+		}
+	}
+	return result, theirs, nil
+}
+
+// storedSum is the SHA-256 of a stored file's content: from its own record if
+// it has one and its size agrees with it, else from reading it.
+func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte, error) {
+	var none [32]byte
+	head, err := p.Store.Head(ctx, name, stored.HeadSize)
+	if err != nil {
+		return none, err
+	}
+	record, err := stored.ParseHead(head.Data, head.Size)
+	if err == nil {
+		if record.Name != f.name.String() || record.SystemID != f.cluster.SystemID {
+			return none, fmt.Errorf("%w: its record says that it is %s of cluster %d", stored.ErrDamaged, record.Name, record.SystemID)
+		}
+		return record.SHA256, nil
+	}
+	if !errors.Is(err, stored.ErrNoRecord) {
+		return none, err
+	}
+	remote, err := p.Store.Open(ctx, name)
+	if err != nil {
+		return none, err
+	}
+	defer remote.Close()
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(name), max(f.size, maxSmall))
+	if err != nil {
+		return none, err
+	}
+	defer content.Close()
+	n, err := io.Copy(io.Discard, content)
+	if err != nil {
+		return none, err
+	}
+	if f.isSegment() && n != f.geometry.SegmentSize {
+		return none, fmt.Errorf("%w: it holds %d bytes, a segment has %d", stored.ErrDamaged, n, f.geometry.SegmentSize)
+	}
+	return content.Sum(), nil
+}

@@ -1,0 +1,166 @@
+package archive
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"walship/internal/pgdata"
+	"walship/internal/stored"
+	"walship/transport"
+	"walship/walname"
+)
+
+// sweepEvery and sweepAge: with every so many segments, temporary files that
+// broken pushes have left are removed once they are a day old.
+const (
+	sweepEvery = 16
+	sweepAge   = 24 * time.Hour
+)
+
+// Push stores the WAL file at path under name. Nil means that this very content
+// is in the archive, on stable storage, whoever brought it there. data is the
+// data directory that the file belongs to; nil if it is not known, which is
+// enough for segments, as they name their cluster themselves.
+//
+// What honest servers push and yet cannot be stored under its name is stored
+// elsewhere, with a warning: see filed.
+func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, path, name string) error {
+	f, err := openFile(data, path, name)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+
+	filed, err := p.filed(ctx, f)
+	if filed || err != nil {
+		return err
+	}
+	if err := f.check(p.HeaderCheck, p.Warn); err != nil {
+		return p.unlessSetAside(ctx, f, err)
+	}
+	stem := f.cluster.Stem(f.name)
+	if f.name.Kind == walname.KindHistory && p.CloneGuard {
+		if err := p.guardClone(ctx, f, stem); err != nil {
+			return p.unlessSetAside(ctx, f, err)
+		}
+	}
+	if f.name.Kind == walname.KindPartial {
+		return p.storePartial(ctx, f)
+	}
+	err = p.store(ctx, f, stem)
+	if errors.Is(err, ErrConflict) {
+		return p.unlessSetAside(ctx, f, err)
+	}
+	if err == nil && f.name.Kind == walname.KindSegment && f.name.Segment.Seg%sweepEvery == 0 {
+		p.Store.Sweep(ctx, f.cluster.Tmp(), sweepAge) // the next one does what this cannot
+	}
+	return err
+}
+
+// storePartial stores a partial segment, beside another one of its name if
+// their contents differ.
+func (p *Pusher) storePartial(ctx context.Context, f *file) error {
+	err := p.store(ctx, f, f.cluster.Stem(f.name))
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	sum, serr := f.sum()
+	if serr != nil {
+		return serr
+	}
+	stem := f.cluster.OtherPartial(f.name, sum)
+	if err := p.store(ctx, f, stem); err != nil {
+		return err
+	}
+	p.Warn(fmt.Sprintf("another %s is archived already, as after two promotions within one segment; this one is kept as %s", f.name, stem))
+	return nil
+}
+
+// attempts bounds how often store starts again: for another codec, a damaged
+// file that was moved away, a writer that came first.
+const attempts = 5
+
+// store puts the content under stem, with the extension of the archive's codec.
+// An error wraps ErrConflict if other content is there.
+func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
+	codec := p.Codec
+	var err error
+	for range attempts {
+		look := p.lookup(ctx, f.cluster, stem)
+		content := stored.Encode(f.source(), codec, f.size)
+		err = p.Store.Put(ctx, stem+codec.Extension(), transport.Source{
+			Write: func(w io.WriterAt) error {
+				if err := look.absent(); err != nil {
+					return err
+				}
+				return content.WriteTo(w, f.record())
+			},
+			Confirm: func() error { return look.owner(codec) },
+		})
+		content.Stop()
+		if err == nil {
+			return nil
+		}
+		// An archive that does not know the cluster explains every other failure.
+		var guess errCodec
+		switch owner := look.owner(codec); {
+		case errors.As(owner, &guess):
+			codec = guess.codec
+			continue
+		case owner != nil:
+			return owner
+		}
+		if !errors.Is(err, errFound) && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		found, theirs, err := p.compare(ctx, f, stem)
+		switch {
+		case err != nil:
+			return err
+		case found == same:
+			return nil
+		case found == other:
+			return f.conflict(theirs)
+		}
+	}
+	return fmt.Errorf("storing %s did not come to an end: %w", f.name, err)
+}
+
+// conflict words that other content is archived under the name.
+func (f *file) conflict(theirs [32]byte) error {
+	ours, err := f.sum()
+	if err != nil {
+		return err
+	}
+	likely := "another server archives here too: a second primary, or a restored copy with its archive_command left on"
+	switch {
+	case f.name.Kind == walname.KindHistory:
+		likely = "two servers were promoted to the same timeline, or a restored copy kept its archive_command"
+	case f.name.Kind == walname.KindSegment && f.data != nil && f.data.Version < 90500:
+		likely = "before PostgreSQL 9.5 a promoted standby and the old primary both archive the last segment of the old timeline, or another server archives here too"
+	}
+	return transport.WithHint(
+		fmt.Errorf("%w: %s is archived with other content: SHA-256 %x there, %x here", ErrConflict, f.name, theirs, ours),
+		likely+"; when it is clear that this file is not needed: walship set-aside "+f.name.String())
+}
+
+// moveDamaged moves a stored file that was found damaged out of the way.
+func (p *Pusher) moveDamaged(ctx context.Context, f *file, name string, why error) error {
+	var random [4]byte
+	rand.Read(random[:])
+	to := f.cluster.Damaged(name, hex.EncodeToString(random[:]))
+	if err := p.Store.Mkdir(ctx, f.cluster.Refused()); err != nil {
+		return err
+	}
+	if err := p.Store.Move(ctx, name, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w; moving it away failed: %w", name, why, err)
+	}
+	p.Warn(fmt.Sprintf("%s: %v; it was moved to %s and is stored anew", name, why, to))
+	return nil
+}

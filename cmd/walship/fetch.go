@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"walship/internal/config"
+	"walship/internal/fault"
+	"walship/internal/pgdata"
+	"walship/restore"
+	"walship/transport"
+)
+
+func fetchCommand(v *voice, c caller) *cli.Command {
+	return &cli.Command{
+		Name:      "fetch",
+		Usage:     "get a WAL file from the archive (for restore_command)",
+		ArgsUsage: "NAME PATH",
+		Description: "restore_command = 'walship fetch %f %p'\n\n" +
+			"Exits 0 when the file is delivered, checked and whole, and 1 when a healthy archive\n" +
+			"does not have it. In doubt it exits 126 in archive recovery, which stops and loses\n" +
+			"nothing, and 1 on a standby, which asks again.",
+		Flags: append(common(), dataFlag(),
+			&cli.StringFlag{Name: "mode", Usage: "who asks, instead of what the working directory tells (standby, archive-recovery, ending, by-hand)"},
+			&cli.BoolFlag{Name: "no-fork-guard", Usage: "deliver a segment although a newer timeline has left its own before the segment's end"},
+			&cli.BoolFlag{Name: "no-gap-guard", Usage: "in archive recovery let a hole in the archive be the end of WAL"}),
+		Action: func(x *cli.Context) error {
+			fault.At("fetch.begin")
+			arg, err := arguments(x, "NAME", "PATH")
+			if err != nil {
+				return err
+			}
+			if name := x.String("mode"); x.IsSet("mode") {
+				if _, ok := parseMode(name); !ok {
+					return usage("unknown mode %q (standby, archive-recovery, ending, by-hand)", name)
+				}
+			}
+			conf, err := load(x)
+			if err != nil {
+				return err
+			}
+			data, err := dataDir(x.String("D"), arg[1])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := limited(x.Context, conf)
+			defer cancel()
+			f := &restore.Fetcher{
+				ForkGuard:   !x.Bool("no-fork-guard"),
+				GapGuard:    !x.Bool("no-gap-guard"),
+				HeaderCheck: conf.HeaderCheck,
+				Warn:        v.warn,
+			}
+			return fetch(ctx, f, conf, restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: c.mode})
+		},
+	}
+}
+
+// fetch asks, and asks again where a lost connection would stop a recovery. A
+// standby asks again by itself, and a promotion must not wait.
+func fetch(ctx context.Context, f *restore.Fetcher, conf *config.Config, r restore.Request) error {
+	pauses := []time.Duration{time.Second, 3 * time.Second}
+	if r.Mode == pgdata.Standby || r.Mode == pgdata.Ending {
+		pauses = nil
+	}
+	for try := 0; ; try++ {
+		err := fetchOnce(ctx, f, conf, r)
+		if try == len(pauses) || !errors.Is(err, transport.ErrUnreachable) {
+			return err
+		}
+		select {
+		case <-time.After(pauses[try]):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func fetchOnce(ctx context.Context, f *restore.Fetcher, conf *config.Config, r restore.Request) error {
+	s, err := open(ctx, conf, silenceFor(r.Mode))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	f.Store = s
+	return f.Fetch(ctx, r)
+}

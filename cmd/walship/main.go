@@ -1,0 +1,103 @@
+// Command walship ships PostgreSQL's write-ahead log to an archive and gets it
+// back. PostgreSQL calls push and fetch and reads their exit codes, which are
+// therefore an interface: see exit.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"walship/internal/pgdata"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() {
+	// A broken pipe on the server's log must not end a call by a signal.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+}
+
+// run carries out one command line and returns the exit code. Before anything
+// else it learns from the working directory what its failures would mean to a
+// server that is waiting for the code.
+func run(args []string, stdout, stderr *os.File) int {
+	v := &voice{out: stdout, err: stderr}
+	line := arrange(args)
+	caller := whoAsks(line)
+	if caller.mayNotLie() {
+		dieLoudly()
+	}
+	ctx, stop := catchSignals(context.Background(), caller)
+	defer stop()
+
+	err := newApp(v, caller).RunContext(ctx, line.args)
+	code := caller.code(err)
+	if s := signalOf(ctx); s != nil && err != nil {
+		return caller.signalCode(s)
+	}
+	v.fail(caller, code, err)
+	return code
+}
+
+// caller is what is known of who waits for the exit code.
+type caller struct {
+	command string      // the subcommand, "" if there is none or it is unknown
+	mode    pgdata.Mode // of the working directory, or as --mode says
+	help    bool        // help was asked for, and goes to no terminal
+}
+
+func whoAsks(line commandLine) caller {
+	c := caller{mode: pgdata.DetectMode("."), help: line.help && !isTerminal(os.Stdout)}
+	for _, known := range commandNames() {
+		if line.command == known {
+			c.command = known
+		}
+	}
+	if mode, ok := parseMode(line.mode); ok {
+		c.mode = mode
+	}
+	return c
+}
+
+// recovering reports whether a server that recovers may be waiting.
+func (c caller) recovering() bool {
+	return c.mode == pgdata.Standby || c.mode == pgdata.ArchiveRecovery
+}
+
+// mayNotLie reports whether a crash must not look like an answer: Go's own
+// exit code for it is 2, which archive recovery takes for the end of WAL.
+func (c caller) mayNotLie() bool {
+	switch {
+	case c.command == "push":
+		return false // any code from 1 to 125 is right, and a signal is not
+	case c.mode == pgdata.ArchiveRecovery:
+		return true
+	}
+	return c.command == "fetch" && c.mode == pgdata.ByHand
+}
+
+func parseMode(name string) (pgdata.Mode, bool) {
+	for _, m := range []pgdata.Mode{pgdata.Standby, pgdata.ArchiveRecovery, pgdata.Ending, pgdata.ByHand} {
+		if name == modeName(m) {
+			return m, true
+		}
+	}
+	return pgdata.ByHand, false
+}
+
+// modeName is the mode's name on the command line.
+func modeName(m pgdata.Mode) string {
+	switch m {
+	case pgdata.Standby:
+		return "standby"
+	case pgdata.ArchiveRecovery:
+		return "archive-recovery"
+	case pgdata.Ending:
+		return "ending"
+	}
+	return "by-hand"
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"walship/archive"
+	"walship/internal/config"
+	"walship/internal/pgdata"
+	"walship/transport"
+)
+
+// store is what both directions need.
+type store interface {
+	archive.Store
+	Close() error
+}
+
+func checkArchive(url string) error {
+	_, err := transport.ParseURL(url)
+	return err
+}
+
+// open opens the configured archive. A connection is begun in the background;
+// silence is how long the archive may say nothing.
+func open(ctx context.Context, c *config.Config, silence time.Duration) (store, error) {
+	if err := c.RequireArchive(); err != nil {
+		return nil, err
+	}
+	u, err := transport.ParseURL(c.Archive)
+	if err != nil {
+		return nil, err
+	}
+	d := map[string]transport.Durability{"full": transport.Full, "file": transport.FileOnly, "none": transport.None}[c.Durability]
+	if u.Scheme == "file" {
+		return transport.NewLocal(u.Path, d), nil
+	}
+	if c.Silence > 0 {
+		silence = c.Silence
+	}
+	// What is being tidied up may outlive the call by a moment: see Close.
+	return transport.OpenSFTP(context.WithoutCancel(ctx), u, transport.SSH{KeyFile: c.SSHKey, KnownHosts: c.KnownHosts, Silence: silence}, d), nil
+}
+
+// How long the archive may say nothing, if the configuration does not tell. A
+// standby asks again anyway, and a promotion waits for several answers in turn.
+const (
+	silencePatient = 15 * time.Second
+	silenceStandby = 4 * time.Second
+	silenceEnding  = 3 * time.Second
+)
+
+func silenceFor(m pgdata.Mode) time.Duration {
+	switch m {
+	case pgdata.Standby:
+		return silenceStandby
+	case pgdata.Ending:
+		return silenceEnding
+	}
+	return silencePatient
+}
+
+// dataDir opens the data directory that a WAL file belongs to: the one that was
+// named, else the working directory, as PostgreSQL has it, else the one that the
+// file's path lies in, else PGDATA. nil means that there is none.
+func dataDir(named, walPath string) (*pgdata.Dir, error) {
+	if named != "" {
+		return pgdata.Open(named)
+	}
+	d, err := pgdata.Open(".")
+	if !errors.Is(err, pgdata.ErrNotDataDir) {
+		return d, err
+	}
+	if walPath != "" {
+		if dir, ok := pgdata.FromWALPath(walPath); ok {
+			return pgdata.Open(dir)
+		}
+	}
+	if dir := os.Getenv("PGDATA"); dir != "" {
+		return pgdata.Open(dir)
+	}
+	return nil, nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+
+	"walship/internal/pgdata"
+	"walship/restore"
+	"walship/transport"
+)
+
+// How walship speaks: each message is one line on standard error, begins with
+// "walship: ", and ends without a period; a hint, if there is one, follows on a
+// line of its own. Standard output carries results only.
+
+type voice struct {
+	out, err *os.File
+	quiet    bool
+}
+
+// fail reports the error that ended a call.
+func (v *voice) fail(c caller, code int, err error) {
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, restore.ErrNotThere) && c.mode != pgdata.ByHand:
+		return // PostgreSQL asks for what does not exist yet all the time
+	case c.command == "fetch" && code == exitNotThere && !errors.Is(err, restore.ErrNotThere):
+		v.say("warning: fetch: %v", err)
+		v.hint(transport.Hint(err))
+		v.hint("this is doubt, not absence: the server is told to ask again")
+		return
+	}
+	if c.command == "" {
+		v.say("%v", err)
+	} else {
+		v.say("%s: %v", c.command, err)
+	}
+	v.hint(transport.Hint(err))
+	if c.command == "fetch" && code == exitDoubt && c.mode == pgdata.ArchiveRecovery {
+		v.hint("recovery stops here so that nothing is lost; mend the cause and start the server again")
+	}
+}
+
+// warn reports what did not keep the call from succeeding.
+func (v *voice) warn(text string) { v.say("warning: %s", text) }
+
+func (v *voice) say(format string, args ...any) {
+	fmt.Fprintln(v.err, "walship: "+oneLine(fmt.Sprintf(format, args...)))
+}
+
+func (v *voice) hint(text string) {
+	if text != "" {
+		v.say("hint: %s", text)
+	}
+}
+
+// print writes a line of a result.
+func (v *voice) print(format string, args ...any) {
+	fmt.Fprintf(v.out, format+"\n", args...)
+}
+
+// oneLine makes text from anywhere, a hostile server included, fit for a log and
+// a terminal: one line, without control characters.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r):
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Mode()&os.ModeDevice != 0 && f.Name() != os.DevNull && isTTY(f)
+}

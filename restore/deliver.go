@@ -1,0 +1,254 @@
+package restore
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"walship/internal/fault"
+	"walship/internal/stored"
+	"walship/internal/walpage"
+	"walship/transport"
+	"walship/walname"
+)
+
+// maxSmall bounds history files and backup labels, in bytes.
+const maxSmall = 1 << 20
+
+// tempPrefix begins the name of a file on its way to its place. PostgreSQL 12
+// and later remove what begins with "xlogtemp." after a crash; the next fetch
+// removes what a dead one has left.
+const tempPrefix = "xlogtemp.walship."
+
+// deliver writes the stored file's content to q.Path: to a file beside it, which
+// is checked, synced and renamed. Until then q.Path is untouched.
+func (q *question) deliver(from string, remote transport.File) error {
+	damaged := func(err error) error {
+		if errors.Is(err, stored.ErrDamaged) {
+			return fmt.Errorf("%s: %w", from, err)
+		}
+		return err
+	}
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(from), q.limit())
+	if err != nil {
+		return damaged(err)
+	}
+	defer content.Close()
+	if err := q.checkRecord(content); err != nil {
+		return damaged(err)
+	}
+	folder := filepath.Dir(q.Path)
+	sweep(folder)
+	temp, err := createTemp(folder)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLocal, err)
+	}
+	delivered := false
+	defer func() {
+		temp.Close()
+		if !delivered {
+			os.Remove(temp.Name())
+		}
+	}()
+	fault.At("fetch.created")
+	if err := q.copy(temp, content); err != nil {
+		return damaged(err)
+	}
+	fault.At("fetch.written")
+	if err := errors.Join(temp.Sync(), temp.Close()); err != nil {
+		return fmt.Errorf("%w: %w", ErrLocal, err)
+	}
+	fault.At("fetch.synced")
+	if err := os.Rename(temp.Name(), q.Path); err != nil {
+		return fmt.Errorf("%w: %w", ErrLocal, err)
+	}
+	delivered = true
+	fault.At("fetch.delivered")
+	return nil
+}
+
+func createTemp(folder string) (*os.File, error) {
+	var random [4]byte
+	rand.Read(random[:])
+	name := tempPrefix + strconv.Itoa(os.Getpid()) + "." + hex.EncodeToString(random[:])
+	return os.OpenFile(filepath.Join(folder, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// sweep removes what a fetch that was killed has left in the folder.
+func sweep(folder string) {
+	left, err := filepath.Glob(filepath.Join(folder, tempPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, path := range left {
+		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), tempPrefix), ".")
+		pid, err := strconv.Atoi(id)
+		if err != nil || pid <= 0 {
+			continue
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			continue
+		}
+		// A process of that number may be another one by now.
+		gone := errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+		if gone || time.Since(info.ModTime()) > time.Hour {
+			os.Remove(path)
+		}
+	}
+}
+
+func (q *question) isSegment() bool {
+	return q.name.Kind == walname.KindSegment || q.name.Kind == walname.KindPartial
+}
+
+// size is the length that a segment must have, 0 if nothing tells it.
+func (q *question) size() int64 {
+	if q.Data != nil {
+		return q.Data.Control.SegmentSize
+	}
+	return q.segmentSize
+}
+
+// limit is the most that the content may have.
+func (q *question) limit() int64 {
+	switch {
+	case !q.isSegment():
+		return maxSmall
+	case q.size() != 0:
+		return q.size()
+	}
+	return walname.MaxSegmentSize
+}
+
+// checkRecord compares what a stored file says of itself with what it should be.
+func (q *question) checkRecord(c *stored.Content) error {
+	if !c.HasRecord {
+		return nil
+	}
+	r := c.Record
+	switch {
+	case r.Name != q.name.String():
+		return fmt.Errorf("%w: its record says that it is %q", stored.ErrDamaged, r.Name)
+	case q.cluster.SystemID != 0 && r.SystemID != q.cluster.SystemID:
+		return fmt.Errorf("%w: its record says that it is of cluster %d", stored.ErrDamaged, r.SystemID)
+	case q.isSegment() && q.size() != 0 && r.Size != q.size():
+		return fmt.Errorf("%w: its record says %d bytes, a segment of this cluster has %d", stored.ErrDamaged, r.Size, q.size())
+	}
+	return nil
+}
+
+// copy writes the content and checks it against its name.
+func (q *question) copy(to io.Writer, content *stored.Content) error {
+	front := make([]byte, walpage.MinLen)
+	n, err := readFull(content, front)
+	if err != nil {
+		return err
+	}
+	front = front[:n]
+	if q.isSegment() {
+		if err := q.checkHeader(front, content.HasRecord); err != nil {
+			return err
+		}
+	}
+	small := front // what a history file holds in all
+	var out io.Writer = to
+	if !q.isSegment() {
+		out = writerFunc(func(p []byte) (int, error) { small = append(small, p...); return to.Write(p) })
+	}
+	if _, err := to.Write(front); err != nil {
+		return fmt.Errorf("%w: %w", ErrLocal, err)
+	}
+	written, err := io.CopyBuffer(writerOnly{out}, readerOnly{content}, make([]byte, 256<<10))
+	total := written + int64(n)
+	var read readError
+	switch {
+	case errors.As(err, &read):
+		return read.error
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrLocal, err)
+	case total == 0:
+		return fmt.Errorf("%w: its content is empty", stored.ErrDamaged)
+	case q.isSegment() && q.size() != 0 && total != q.size():
+		return fmt.Errorf("%w: its content has %d bytes, a segment of this cluster has %d", stored.ErrDamaged, total, q.size())
+	}
+	if q.name.Kind == walname.KindHistory {
+		if _, err := walname.ParseHistory(q.name.Timeline(), small); err != nil {
+			return fmt.Errorf("%w: %w", stored.ErrDamaged, err)
+		}
+	}
+	return nil
+}
+
+// checkHeader compares the first page with the name. A header that nobody here
+// can read is let pass if a record vouches for the content.
+func (q *question) checkHeader(front []byte, recorded bool) error {
+	if !q.HeaderCheck {
+		return nil
+	}
+	h, err := walpage.Parse(front)
+	if err != nil {
+		return fmt.Errorf("%w: %w", stored.ErrDamaged, err)
+	}
+	geometry, err := q.geometry(h)
+	if err != nil {
+		return fmt.Errorf("%w: %w", stored.ErrDamaged, err)
+	}
+	err = h.Check(q.name.Segment, geometry, q.cluster.SystemID)
+	if errors.Is(err, walpage.ErrMagic) && (recorded || h.Fits(q.name.Segment, geometry, q.cluster.SystemID)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", stored.ErrDamaged, err)
+	}
+	return nil
+}
+
+// geometry is how the cluster cuts its WAL; without a data directory the header
+// itself tells.
+func (q *question) geometry(h walpage.Header) (walname.Geometry, error) {
+	if q.Data != nil {
+		return q.Data.Geometry(), nil
+	}
+	size := q.segmentSize
+	if size == 0 {
+		size = int64(h.SegmentSize)
+	}
+	return walname.NewGeometry(size, h.Old())
+}
+
+// readError is an error of the side that is read from.
+type readError struct{ error }
+
+type readerOnly struct{ r io.Reader }
+
+func (r readerOnly) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = readError{err}
+	}
+	return n, err
+}
+
+type writerOnly struct{ io.Writer }
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// readFull fills p as far as the content goes.
+func readFull(r io.Reader, p []byte) (int, error) {
+	n, err := io.ReadFull(r, p)
+	if err == io.EOF || err == io.ErrUnexpectedEOF { // not what merely wraps them
+		err = nil
+	}
+	return n, err
+}

@@ -1,0 +1,123 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"walship/internal/layout"
+	"walship/internal/stored"
+	"walship/transport"
+	"walship/walname"
+)
+
+// Fetch delivers the file to r.Path. Nil means that it is there, whole, synced,
+// and what was once pushed: its length, its SHA-256, its name, its cluster and
+// the header of its first page have been compared. Otherwise r.Path is untouched.
+//
+// One flight of requests asks for the archive's identity, for the file in every
+// place and under every extension, and for the newer timelines.
+func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
+	name, err := walname.Parse(r.Name)
+	if err != nil {
+		return transport.WithHint(fmt.Errorf("%w: %w", ErrName, err),
+			"restore_command passes the name as %f and the path as %p: walship fetch %f %p")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	cluster, err := f.cluster(ctx, r)
+	if err != nil {
+		return err
+	}
+	q := &question{Fetcher: f, Request: r, name: name, cluster: cluster}
+	identity := async(func() (layout.Identity, error) { return f.identity(ctx, cluster) })
+	copies := q.open(ctx, q.places())
+	defer copies.close()
+	q.newer = async(func() ([]walname.History, error) { return q.newerHistories(ctx) })
+
+	id, err := identity.wait()
+	switch {
+	case err == nil:
+		q.segmentSize = id.SegmentSize
+	case errors.Is(err, fs.ErrNotExist):
+		// Perhaps a folder that another tool has filled.
+		if err := q.flat(ctx); err != nil {
+			return err
+		}
+	default:
+		return err
+	}
+	found, err := q.deliverFirst(ctx, copies)
+	if found || err != nil {
+		return err
+	}
+	if err := q.guardGap(ctx); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", ErrNotThere, name)
+}
+
+// question is a Request while it is being answered.
+type question struct {
+	*Fetcher
+	Request
+	name        walname.Name
+	cluster     layout.Cluster
+	segmentSize int64 // of the archive; 0 if it says nothing
+
+	// newer are the histories of the timelines above the file's own.
+	newer *result[[]walname.History]
+}
+
+// deliverFirst delivers the first sound copy, and reports whether there is any.
+// A damaged one is passed over for the next; if none is sound, the first one's
+// error is returned.
+func (q *question) deliverFirst(ctx context.Context, copies *copies) (found bool, err error) {
+	var damage error
+	for _, c := range copies.all {
+		remote, err := c.file.wait()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return true, err
+		}
+		if err := q.guardFork(ctx); err != nil {
+			return true, err
+		}
+		err = q.deliver(c.name, remote)
+		if err == nil && damage != nil {
+			q.Warn(fmt.Sprintf("delivered %s from %s, as another copy is damaged: %v", q.name, c.name, damage))
+		}
+		if !errors.Is(err, stored.ErrDamaged) {
+			return true, err
+		}
+		if damage == nil {
+			damage = err
+		}
+	}
+	return damage != nil, damage
+}
+
+// result is the outcome of something that runs in the background.
+type result[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+func async[T any](run func() (T, error)) *result[T] {
+	r := &result[T]{done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.value, r.err = run()
+	}()
+	return r
+}
+
+func (r *result[T]) wait() (T, error) {
+	<-r.done
+	return r.value, r.err
+}

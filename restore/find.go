@@ -1,0 +1,183 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"walship/internal/layout"
+	"walship/internal/stored"
+	"walship/internal/walpage"
+	"walship/transport"
+	"walship/walname"
+)
+
+// cluster is the one that the question is about: that of the data directory, or
+// the only one in the archive.
+func (f *Fetcher) cluster(ctx context.Context, r Request) (layout.Cluster, error) {
+	if r.Data != nil {
+		return layout.Cluster{SystemID: r.Data.Control.SystemID}, nil
+	}
+	var found []layout.Cluster
+	err := f.Store.List(ctx, ".", func(e transport.FileInfo) error {
+		if c, ok := layout.ParseFolder(e.Name); ok {
+			found = append(found, c)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return layout.Cluster{}, missingRoot(err)
+	case err != nil:
+		return layout.Cluster{}, err
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) == 0:
+		return layout.Cluster{}, nil // a flat folder names no cluster
+	}
+	var ids []string
+	for _, c := range found {
+		ids = append(ids, c.Folder())
+	}
+	return layout.Cluster{}, transport.WithHint(
+		fmt.Errorf("%w: it holds %d clusters (%s), and there is no data directory to tell which one is meant", ErrArchive, len(found), strings.Join(ids, ", ")),
+		"run walship in the data directory, or name it with -D or PGDATA")
+}
+
+func missingRoot(err error) error {
+	return transport.WithHint(fmt.Errorf("%w: its folder does not exist: %w", ErrArchive, withoutClass(err)), "is the disk mounted?")
+}
+
+// withoutClass keeps an error's words and drops its class: an absent archive
+// must never look like an absent file.
+func withoutClass(err error) error { return errors.New(err.Error()) }
+
+// identity reads the cluster's walship.json. fs.ErrNotExist means that there is
+// none.
+func (f *Fetcher) identity(ctx context.Context, c layout.Cluster) (layout.Identity, error) {
+	if c.SystemID == 0 {
+		return layout.Identity{}, fs.ErrNotExist
+	}
+	head, err := f.Store.Head(ctx, c.IdentityFile(), layout.MaxIdentitySize)
+	if err != nil {
+		return layout.Identity{}, err
+	}
+	id, err := layout.ParseIdentity(head.Data, c)
+	if err != nil {
+		return id, fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	return id, nil
+}
+
+// places lists where the file may lie: first walship's own, then the flat folder
+// in which another tool began.
+func (q *question) places() []string {
+	var names []string
+	if q.cluster.SystemID != 0 {
+		for _, codec := range stored.Written() {
+			names = append(names, q.cluster.Stem(q.name)+codec.Extension())
+		}
+	}
+	for _, codec := range stored.Foreign() {
+		names = append(names, q.name.String()+codec.Extension())
+	}
+	return names
+}
+
+// copies are the places of one file, all being opened at once.
+type copies struct{ all []stow }
+
+type stow struct {
+	name string
+	file *result[transport.File]
+}
+
+func (q *question) open(ctx context.Context, names []string) *copies {
+	c := &copies{}
+	for _, name := range names {
+		c.all = append(c.all, stow{name, async(func() (transport.File, error) { return q.Store.Open(ctx, name) })})
+	}
+	return c
+}
+
+// close gives up what has been opened.
+func (c *copies) close() {
+	for _, s := range c.all {
+		go func() {
+			if remote, err := s.file.wait(); err == nil {
+				remote.Close()
+			}
+		}()
+	}
+}
+
+// flat decides whether the root is a folder that another tool fills with this
+// cluster's WAL. Only such a one may say that a file is not there: an empty root
+// may be a disk that is not mounted.
+func (q *question) flat(ctx context.Context) error {
+	var segments []string
+	var clusters []string
+	empty := true
+	const enough = 8 // looked at, of perhaps a million
+	err := q.Store.List(ctx, ".", func(e transport.FileInfo) error {
+		empty = false
+		if c, ok := layout.ParseFolder(e.Name); ok {
+			clusters = append(clusters, c.Folder())
+		}
+		if n, ok := layout.ParseStored(e.Name, stored.Extensions(stored.Foreign())); ok && n.Kind == walname.KindSegment {
+			if segments = append(segments, e.Name); len(segments) == enough {
+				return fs.SkipAll
+			}
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return missingRoot(err)
+	case err != nil:
+		return err
+	case len(segments) > 0:
+		return q.sameCluster(ctx, segments[0])
+	}
+	say := func(what, hint string) error {
+		return transport.WithHint(fmt.Errorf("%w: %s", ErrArchive, what), hint)
+	}
+	switch {
+	case empty:
+		return say("its folder is empty", "is the disk mounted?")
+	case len(clusters) > 0:
+		return say(fmt.Sprintf("it holds cluster %s and nothing of cluster %d", strings.Join(clusters, ", "), q.cluster.SystemID),
+			"does the archive setting name the right one, and is this the right data directory?")
+	}
+	return say(fmt.Sprintf("it holds neither %s nor WAL of another tool", q.cluster.IdentityFile()), "is the disk mounted, and does the archive setting name the right folder?")
+}
+
+// sameCluster checks a segment of a flat folder against the data directory.
+func (q *question) sameCluster(ctx context.Context, base string) error {
+	if q.Data == nil {
+		return nil
+	}
+	remote, err := q.Store.Open(ctx, base)
+	if err != nil {
+		return err
+	}
+	defer remote.Close()
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(base), walname.MaxSegmentSize)
+	if err != nil {
+		return nil // one damaged file says nothing about the folder
+	}
+	defer content.Close()
+	page := make([]byte, walpage.MinLen)
+	if _, err := readFull(content, page); err != nil {
+		return nil
+	}
+	h, err := walpage.Parse(page)
+	if err == nil && h.Known() && h.Long && h.SystemID != q.cluster.SystemID {
+		return transport.WithHint(
+			fmt.Errorf("%w: its %s is of cluster %d, this is cluster %d", ErrArchive, base, h.SystemID, q.cluster.SystemID),
+			"does the archive setting name the right folder, and is this the right data directory?")
+	}
+	return nil
+}

@@ -1,0 +1,298 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"walship/internal/layout"
+	"walship/internal/pgdata"
+	"walship/internal/stored"
+	"walship/transport"
+	"walship/walname"
+)
+
+// recovering reports whether a recovering server asks. pg_rewind names the file
+// by its absolute path and own name; it needs the segments behind a fork.
+func (q *question) recovering() bool {
+	if q.Data == nil || q.Mode == pgdata.ByHand {
+		return false
+	}
+	return !filepath.IsAbs(q.Path) || filepath.Base(q.Path) != q.Name
+}
+
+// aim is the timeline that recovery is aimed at; latest if at whatever is newest.
+func (q *question) aim() (timeline walname.Timeline, latest bool) {
+	target, err := q.Data.RecoveryTarget()
+	if err != nil {
+		q.Warn(fmt.Sprintf("taking recovery_target_timeline for latest: %v", err))
+		return 0, true
+	}
+	return target.Timeline, target.Latest
+}
+
+// relevant are the newer timelines that recovery would go to: with an aim of its
+// own, only that one's.
+func (q *question) relevant() ([]walname.History, error) {
+	newer, err := q.newer.wait()
+	if err != nil || len(newer) == 0 {
+		return nil, err
+	}
+	timeline, latest := q.aim()
+	if latest {
+		return newer, nil
+	}
+	for _, h := range newer {
+		if h.Timeline == timeline {
+			return []walname.History{h}, nil
+		}
+	}
+	return nil, nil
+}
+
+// guardFork withholds a segment of a timeline that a newer one has left at or
+// before the segment's end. PostgreSQL asks for the newest timeline's segment
+// first; if that is not archived yet, it takes the old timeline's, replays rows
+// that the new timeline never had, and cannot go on.
+func (q *question) guardFork(ctx context.Context) error {
+	if !q.ForkGuard || q.name.Kind != walname.KindSegment || !q.recovering() {
+		return nil
+	}
+	histories, err := q.relevant()
+	if err != nil {
+		return err
+	}
+	for _, h := range histories {
+		left, err := q.left(ctx, h)
+		if err != nil {
+			return err
+		}
+		if left == "" {
+			continue
+		}
+		return transport.WithHint(
+			fmt.Errorf("%w: %s, as timeline %d has left timeline %d at %s", ErrWithheld, q.name, h.Timeline, q.name.Timeline(), left),
+			fmt.Sprintf("recovery needs timeline %d's own segment, which may not be archived yet; to recover along timeline %d set recovery_target_timeline = '%d', or use walship fetch --no-fork-guard",
+				h.Timeline, q.name.Timeline(), q.name.Timeline()))
+	}
+	return nil
+}
+
+// shared is where h ceases to share q's timeline: the lowest switch point from
+// that timeline's line on. segment is set instead where only that is known.
+func (q *question) shared(h walname.History) (at walname.LSN, segment walname.Segment, child walname.Timeline, ok bool) {
+	g := q.Data.Geometry()
+	for _, a := range h.Ancestors {
+		if a.Timeline < q.name.Timeline() || !ok && a.Timeline != q.name.Timeline() {
+			continue
+		}
+		switch {
+		case !ok:
+			at, segment, ok = a.Switch, a.SwitchSegment, true
+		case child == 0:
+			child = a.Timeline
+		}
+		if a.Exact() {
+			at = min(at, a.Switch)
+		} else if g.Number(a.SwitchSegment) < g.Number(segment) {
+			segment = a.SwitchSegment
+		}
+	}
+	if child == 0 {
+		child = h.Timeline
+	}
+	return at, segment, child, ok
+}
+
+// left says where h has left q's timeline if that is at or before the segment's
+// end, and "" if not.
+func (q *question) left(ctx context.Context, h walname.History) (string, error) {
+	at, fork, child, ok := q.shared(h)
+	if !ok {
+		return "", nil
+	}
+	g, s := q.Data.Geometry(), q.name.Segment
+	if (fork == walname.Segment{}) {
+		if at < g.End(s) {
+			return at.String(), nil
+		}
+		return "", nil
+	}
+	switch n, f := g.Number(s), g.Number(fork); {
+	case n < f:
+		return "", nil
+	case n > f:
+		return "segment " + fork.String(), nil
+	}
+	// Up to 9.2 a fork at the very end of the segment is recorded like one within
+	// it. The new timeline then begins with the next segment.
+	s.Timeline = child
+	own, err := q.archived(ctx, s)
+	if err != nil || own {
+		return "segment " + fork.String(), err
+	}
+	if next, ok := g.Next(s); ok {
+		if behind, err := q.archived(ctx, next); err != nil || behind {
+			return "", err
+		}
+	}
+	return "segment " + fork.String(), nil
+}
+
+// archived reports whether the archive has the segment.
+func (q *question) archived(ctx context.Context, s walname.Segment) (bool, error) {
+	other := &question{Fetcher: q.Fetcher, cluster: q.cluster, name: walname.Name{Kind: walname.KindSegment, Segment: s}}
+	for _, place := range other.places() {
+		_, err := q.Store.Head(ctx, place, 0)
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// guardGap is asked when the file is not there. In archive recovery PostgreSQL
+// takes that for the end of WAL, promotes, and drops what lies behind; so a hole
+// is reported as one: a segment that the same timeline goes on behind, or that
+// lies before the point where a newer timeline has left its own; or a history
+// behind which there are newer ones.
+func (q *question) guardGap(ctx context.Context) error {
+	if !q.GapGuard || q.Mode != pgdata.ArchiveRecovery || !q.recovering() {
+		return nil
+	}
+	switch q.name.Kind {
+	case walname.KindSegment:
+		return q.guardSegmentGap(ctx)
+	case walname.KindHistory:
+		newer, err := q.newer.wait()
+		if err != nil {
+			return err
+		}
+		if len(newer) == 0 || q.name.Timeline() == 1 { // timeline 1 has no history
+			return nil
+		}
+		if _, latest := q.aim(); !latest { // it does not look for the newest
+			return nil
+		}
+		for _, h := range newer {
+			return transport.WithHint(
+				fmt.Errorf("%w: %s is missing and timeline %d is there: PostgreSQL would not look for that any more", ErrWithheld, q.name, h.Timeline),
+				fmt.Sprintf("to recover along timeline %d set recovery_target_timeline = '%d'; to do without it use walship fetch --no-gap-guard", h.Timeline, h.Timeline))
+		}
+	}
+	return nil
+}
+
+func (q *question) guardSegmentGap(ctx context.Context) error {
+	g, s := q.Data.Geometry(), q.name.Segment
+	if before, err := q.beforeOwnFork(ctx); err != nil || before {
+		return err
+	}
+	hole := func(why string) error {
+		return transport.WithHint(
+			fmt.Errorf("%w: %s is missing, and this is not the end of WAL: %s", ErrWithheld, q.name, why),
+			"PostgreSQL would end recovery here and drop what lies behind; bring the segment back, or, to recover only up to here, set a recovery target or use walship fetch --no-gap-guard")
+	}
+	later, ok, err := q.laterSegment(ctx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		return hole(fmt.Sprintf("the archive goes on with %s", later))
+	}
+	histories, err := q.relevant()
+	if err != nil {
+		return err
+	}
+	for _, h := range histories {
+		at, fork, _, ok := q.shared(h)
+		switch {
+		case !ok:
+		case fork == walname.Segment{} && g.End(s) <= at:
+			return hole(fmt.Sprintf("timeline %d follows this one up to %s", h.Timeline, at))
+		case fork != walname.Segment{} && g.Number(s) < g.Number(fork):
+			return hole(fmt.Sprintf("timeline %d follows this one up to segment %s", h.Timeline, fork))
+		}
+	}
+	return nil
+}
+
+// beforeOwnFork reports whether the segment lies before the beginning of its
+// timeline: up to 9.6 PostgreSQL asks for such ones first, and they never exist.
+func (q *question) beforeOwnFork(ctx context.Context) (bool, error) {
+	tl := q.name.Timeline()
+	if tl == 1 {
+		return false, nil
+	}
+	local, _ := q.Data.Histories() // a broken one was reported already
+	for _, h := range local {
+		if h.Timeline == tl {
+			return q.beforeBegin(h), nil
+		}
+	}
+	n := walname.Name{Kind: walname.KindHistory, Segment: walname.Segment{Timeline: tl}}
+	other := &question{Fetcher: q.Fetcher, cluster: q.cluster, name: n}
+	for _, place := range other.places() {
+		h, err := q.readHistory(ctx, place, n)
+		if err == nil {
+			return q.beforeBegin(h), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (q *question) beforeBegin(h walname.History) bool {
+	g, s, parent := q.Data.Geometry(), q.name.Segment, h.Parent()
+	if parent.Exact() {
+		return g.End(s) <= parent.Switch
+	}
+	return g.Number(s) <= g.Number(parent.SwitchSegment) // equal: see left
+}
+
+// laterSegment finds an archived segment behind q's on the same timeline.
+func (q *question) laterSegment(ctx context.Context) (later walname.Segment, ok bool, err error) {
+	s := q.name.Segment
+	look := func(codecs []stored.Codec) func(transport.FileInfo) error {
+		return func(e transport.FileInfo) error {
+			n, isWAL := layout.ParseStored(e.Name, stored.Extensions(codecs))
+			if isWAL && n.Kind == walname.KindSegment && n.Timeline() == s.Timeline &&
+				(n.Segment.Log > s.Log || n.Segment.Log == s.Log && n.Segment.Seg > s.Seg) {
+				later, ok = n.Segment, true
+				return fs.SkipAll
+			}
+			return nil
+		}
+	}
+	if err := q.Store.List(ctx, ".", look(stored.Foreign())); err != nil || ok {
+		return later, ok, err
+	}
+	if q.cluster.SystemID == 0 {
+		return later, false, nil
+	}
+	var logs []string
+	err = q.Store.List(ctx, q.cluster.WAL(), func(e transport.FileInfo) error {
+		if e.IsDir && len(e.Name) == 16 && strings.HasPrefix(e.Name, s.Timeline.String()) && e.Name >= s.String()[:16] {
+			logs = append(logs, e.Name)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return later, false, err
+	}
+	for _, log := range logs {
+		err := q.Store.List(ctx, q.cluster.WAL()+"/"+log, look(stored.Written()))
+		if err != nil || ok {
+			return later, ok, err
+		}
+	}
+	return later, false, nil
+}
