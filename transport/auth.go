@@ -140,7 +140,7 @@ func readKeyFile(path string) keyFile {
 	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fail("", "does not exist: %w", fs.ErrNotExist)
+		return fail("", "%w", said{"does not exist", fs.ErrNotExist})
 	}
 	if err == nil && !info.Mode().IsRegular() {
 		return fail("", "is not a file")
@@ -149,7 +149,7 @@ func readKeyFile(path string) keyFile {
 	if err = errors.Join(err, readErr); err != nil {
 		_, me := whoami()
 		if errors.Is(err, fs.ErrPermission) {
-			return fail(fmt.Sprintf("it has to belong to the account that runs PostgreSQL: chown %s %s", me, quote(path)), "cannot be read by %s: %w", me, fs.ErrPermission)
+			return fail(fmt.Sprintf("it has to belong to the account that runs PostgreSQL: chown %s %s", me, quote(path)), "cannot be read: %w", said{"permission denied to " + me, fs.ErrPermission})
 		}
 		return fail("", "cannot be read: %w", err)
 	}
@@ -353,6 +353,8 @@ func (k *keyring) refused(err error, t target) error {
 			"name the right one with --ssh-key")
 	case disconnected:
 		return fmt.Errorf("%w; it ended the connection: %s", wrapped, oneLine(said))
+	case len(k.tried) == 0 && len(k.allowed) > 0:
+		return wrapped
 	case len(k.tried) == 0:
 		return fmt.Errorf("%w (%s)", wrapped, strings.TrimPrefix(err.Error(), "ssh: handshake failed: ssh: "))
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,6 +88,7 @@ func (h *knownHosts) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 	var first error
 	for _, name := range h.names() {
 		err := callback(name, remote, key)
+		err = h.withoutAuthorities(name, key, err)
 		if err == nil {
 			return nil
 		}
@@ -100,6 +102,31 @@ func (h *knownHosts) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 	// A key pinned for this very port that differs is a change; one pinned for
 	// the bare name may be that of the sshd on port 22.
 	return &hostKeyError{h.explain(first, key)}
+}
+
+// withoutAuthorities corrects the answer about a plain key: the package takes
+// the key of a @cert-authority line for a host's own.
+func (h *knownHosts) withoutAuthorities(name string, key ssh.PublicKey, err error) error {
+	var mismatch *xknownhosts.KeyError
+	if _, cert := key.(*ssh.Certificate); cert || err != nil && !errors.As(err, &mismatch) {
+		return err
+	}
+	same := func(k ssh.PublicKey) func(knownhosts.PublicKey) bool {
+		return func(pinned knownhosts.PublicKey) bool {
+			return !pinned.Cert && bytes.Equal(pinned.Marshal(), k.Marshal())
+		}
+	}
+	pinned := h.db.HostKeys(name)
+	if err != nil {
+		mismatch.Want = slices.DeleteFunc(mismatch.Want, func(k xknownhosts.KnownKey) bool {
+			return !slices.ContainsFunc(pinned, same(k.Key))
+		})
+		return mismatch
+	}
+	if !slices.ContainsFunc(pinned, same(key)) {
+		return &xknownhosts.KeyError{}
+	}
+	return nil
 }
 
 // explain puts a refusal into words.

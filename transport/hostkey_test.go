@@ -70,7 +70,8 @@ func TestKnownHostsEntries(t *testing.T) {
 		"port 22 has another": {content: s.Host + " " + keyLine(other.PublicKey()), fails: "is unknown"},
 		"revoked":             {content: host + " " + ed + "\n@revoked * " + ed, fails: "line 2 marks as revoked"},
 		"hashed, changed":     {content: knownhosts.HashHostname(host) + " " + keyLine(other.PublicKey()), fails: "has changed"},
-		"as authority only":   {content: "@cert-authority " + host + " " + ed, fails: "not"},
+		"as authority only":   {content: "@cert-authority " + host + " " + ed, fails: "is unknown"},
+		"authority and key":   {content: "@cert-authority " + host + " " + keyLine(other.PublicKey()) + "\n" + host + " " + ed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := sshOptions(s)

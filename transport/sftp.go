@@ -109,6 +109,9 @@ func (s *SFTP) session(ctx context.Context) (*session, error) {
 // while op was at it; not if the server fell silent, which has cost its time.
 func (s *SFTP) try(ctx context.Context, op func(*session) error) error {
 	for again := true; ; again = false {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		c, err := s.session(ctx)
 		if err != nil {
 			return err

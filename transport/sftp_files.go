@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -59,8 +60,8 @@ func (s *SFTP) Head(ctx context.Context, name string, n int) (head Head, err err
 // not grow with their number. An error of fn ends it and is returned, fs.SkipAll
 // ends it without one. dir "." is the root.
 func (s *SFTP) List(ctx context.Context, dir string, fn func(FileInfo) error) error {
-	if !fs.ValidPath(dir) {
-		return errInvalid("list", dir)
+	if err := validFolder("list", dir); err != nil {
+		return err
 	}
 	begun := false
 	var stopped error
@@ -89,7 +90,11 @@ func (s *SFTP) List(ctx context.Context, dir string, fn func(FileInfo) error) er
 // Mkdir makes a folder and what is missing above it, below the root, and puts
 // their entries on stable storage. A folder that exists is fine.
 func (s *SFTP) Mkdir(ctx context.Context, dir string) error {
-	if err := valid("mkdir", dir); err != nil {
+	if err := validFolder("mkdir", dir); err != nil {
+		return err
+	}
+	if dir == "." {
+		_, err := s.stat(ctx, dir)
 		return err
 	}
 	return s.try(ctx, func(c *session) error {
@@ -100,6 +105,14 @@ func (s *SFTP) Mkdir(ctx context.Context, dir string) error {
 		}
 		return s.mkdir(ctx, c, dir)
 	})
+}
+
+func (s *SFTP) stat(ctx context.Context, name string) (attrs sftpclient.Attrs, err error) {
+	err = s.try(ctx, func(c *session) (err error) {
+		attrs, err = c.Stat(s.path(name)).Attrs(ctx)
+		return err
+	})
+	return attrs, err
 }
 
 // MkdirRoot makes the root itself, and what is missing above it.
@@ -134,7 +147,9 @@ func (s *SFTP) MkdirRoot(ctx context.Context) error {
 	})
 }
 
-// Move gives a file another name, durably, and never replaces an existing file.
+// Move gives a file another name, durably, and never replaces an existing file:
+// that is fs.ErrExist. When it is broken off the file has one of the names or
+// both, never none.
 func (s *SFTP) Move(ctx context.Context, from, to string) error {
 	if err := errors.Join(valid("move", from), valid("move", to)); err != nil {
 		return err
@@ -143,23 +158,47 @@ func (s *SFTP) Move(ctx context.Context, from, to string) error {
 		if err := s.promises(c); err != nil {
 			return err
 		}
-		if _, err := c.Lstat(s.path(from)).Attrs(ctx); err != nil {
-			return err
-		}
 		source, target := s.openFolder(c, path.Dir(from)), s.openFolder(c, path.Dir(to))
 		defer source.close()
 		defer target.close()
+		attrs, err := c.Lstat(s.path(from)).Attrs(ctx)
+		if err != nil {
+			return err
+		}
+		if attrs.IsDir() {
+			return fmt.Errorf("move %s: it is a folder", s.path(from))
+		}
 		if err := target.ready(ctx); err != nil {
 			return err
 		}
 		if err := source.ready(ctx); err != nil {
 			return err
 		}
-		if _, err := s.publish(ctx, c, from, to, target); err != nil {
+		if err := s.moveTo(ctx, c, from, to); err != nil {
 			return err
+		}
+		if err := target.sync()(ctx); err != nil {
+			return err
+		}
+		if c.Has("hardlink@openssh.com") {
+			if err := c.Remove(s.path(from)).OK(ctx); err != nil {
+				return err
+			}
 		}
 		return source.sync()(ctx)
 	})
+}
+
+// moveTo gives the file its second name, or, where there are no links, its new one.
+func (s *SFTP) moveTo(ctx context.Context, c *session, from, to string) error {
+	_, look := c.Lstat(s.path(to)).Attrs(ctx)
+	if look == nil {
+		return &fs.PathError{Op: "move", Path: s.path(to), Err: fs.ErrExist}
+	}
+	if c.Has("hardlink@openssh.com") {
+		return s.why(ctx, c, c.Link(s.path(from), s.path(to)).OK(ctx))
+	}
+	return s.why(ctx, c, c.Rename(s.path(from), s.path(to)).OK(ctx))
 }
 
 // Remove removes a file, durably.
@@ -191,7 +230,7 @@ func (s *SFTP) Sync(ctx context.Context, name string) error {
 // Sweep removes the temporary files in dir that are older than age by the
 // server's own clock, which it learns from a file that it makes.
 func (s *SFTP) Sweep(ctx context.Context, dir string, age time.Duration) (removed int, err error) {
-	if err := valid("sweep", dir); err != nil {
+	if err := validFolder("sweep", dir); err != nil {
 		return 0, err
 	}
 	err = s.try(ctx, func(c *session) error {

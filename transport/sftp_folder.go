@@ -46,8 +46,12 @@ func (f *folderSync) ready(ctx context.Context) error {
 		return err
 	}
 	// Absent, or a server that does not open folders.
-	_, look := f.c.Stat(f.s.path(f.dir)).Attrs(ctx)
-	if errors.Is(look, fs.ErrNotExist) {
+	absent := errors.Is(err, fs.ErrNotExist)
+	if !absent {
+		_, look := f.c.Stat(f.s.path(f.dir)).Attrs(ctx)
+		absent = errors.Is(look, fs.ErrNotExist)
+	}
+	if absent {
 		if err := f.s.makeFolder(ctx, f.c, f.dir); err != nil {
 			return err
 		}

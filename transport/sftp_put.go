@@ -87,7 +87,7 @@ func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) err
 			return err
 		}
 	}
-	published, err = s.publish(ctx, c, temp, name, folder)
+	published, err = s.publish(ctx, c, s.path(temp), name, folder)
 	return err
 }
 
@@ -161,23 +161,23 @@ func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, tr
 	return s.why(ctx, c, err)
 }
 
-// publish gives the file its name and puts the folder entry on stable storage.
+// publish gives the temporary file its name and puts the folder entry on stable
+// storage. Whatever comes of it, the temporary name is not needed any more.
 func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folder *folderSync) (published bool, err error) {
-	from, to := s.path(temp), s.path(name)
+	to := s.path(name)
 	var done *sftpclient.Call
 	switch {
 	case fault.Skip("put.noreplace"):
-		done = c.PosixRename(from, to)
+		done = c.PosixRename(temp, to)
 	case c.Has("hardlink@openssh.com"):
-		done = c.Link(from, to)
-		if !c.openSSH {
-			<-done.Done()
+		done = c.Link(temp, to)
+		if c.openSSH && s.durability != None {
+			c.Remove(temp) // or leave it to Sweep: nothing depends on it
 		}
-		c.Remove(from) // or leave it to Sweep: nothing depends on it
 	case c.openSSH:
-		done = c.Rename(from, to) // link and unlink, on the server
+		done = c.Rename(temp, to) // link and unlink, on the server
 	default:
-		return s.renameAfterLook(ctx, c, from, to, folder)
+		return s.renameAfterLook(ctx, c, temp, name, folder)
 	}
 	if !c.openSSH {
 		<-done.Done()
@@ -186,6 +186,9 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 	err = done.OK(ctx)
 	fault.At("put.published")
 	if err == nil {
+		if !c.openSSH || s.durability == None {
+			c.Remove(temp)
+		}
 		err = synced(ctx)
 		fault.At("put.folder-synced")
 		return true, err
@@ -195,28 +198,36 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 		return false, err
 	}
 	// OpenSSH has one word for a collision and for all other failures.
-	if _, look := c.Lstat(to).Attrs(ctx); look == nil {
-		return false, s.collision(ctx, c, name)
+	if attrs, look := c.Lstat(to).Attrs(ctx); look == nil {
+		return false, s.collision(ctx, c, name, attrs)
 	}
+	err = s.why(ctx, c, err)
 	var status *sftpclient.StatusError
-	if errors.As(err, &status) && s.why(ctx, c, err) == err && s.durability == None {
-		// Most likely a file system without hard links.
-		return s.renameAfterLook(ctx, c, from, to, folder)
+	if !errors.As(err, &status) || errors.Is(err, ErrFull) {
+		return false, err
 	}
-	return false, s.why(ctx, c, err)
+	// The temporary file could be made and its name is free: most likely a file
+	// system without hard links.
+	if s.durability == None {
+		return s.renameAfterLook(ctx, c, temp, name, folder)
+	}
+	return false, WithHint(
+		fmt.Errorf("%w: publish %s without overwriting another file: %w", ErrNotDurable, name, err),
+		`if the archive's file system has no hard links, durability = "none" does without them`)
 }
 
 // renameAfterLook publishes on a server that may replace an existing file: two
 // writers of one name at the same moment are not kept apart. Durability None.
-func (s *SFTP) renameAfterLook(ctx context.Context, c *session, from, to string, folder *folderSync) (bool, error) {
-	_, err := c.Lstat(to).Attrs(ctx)
+func (s *SFTP) renameAfterLook(ctx context.Context, c *session, temp, name string, folder *folderSync) (bool, error) {
+	to := s.path(name)
+	attrs, err := c.Lstat(to).Attrs(ctx)
 	if err == nil {
-		return false, &fs.PathError{Op: "put", Path: to, Err: fs.ErrExist}
+		return false, s.collision(ctx, c, name, attrs)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if err := c.Rename(from, to).OK(ctx); err != nil {
+	if err := c.Rename(temp, to).OK(ctx); err != nil {
 		return false, s.why(ctx, c, err)
 	}
 	return true, folder.sync()(ctx)
@@ -224,7 +235,10 @@ func (s *SFTP) renameAfterLook(ctx context.Context, c *session, from, to string,
 
 // collision is the answer to a put of a name that is taken: the existing file
 // is synced first, as it may be another writer's who has not got there yet.
-func (s *SFTP) collision(ctx context.Context, c *session, name string) error {
+func (s *SFTP) collision(ctx context.Context, c *session, name string, attrs sftpclient.Attrs) error {
+	if attrs.IsDir() {
+		return fmt.Errorf("put %s: a folder is in the way", s.path(name))
+	}
 	if err := s.syncFile(ctx, c, name); err != nil {
 		return fmt.Errorf("put %s: it exists, and syncing it failed: %w", name, err)
 	}

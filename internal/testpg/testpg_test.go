@@ -118,8 +118,9 @@ func TestSettingsKeepTheirBytes(t *testing.T) {
 	WaitFor(t, 10*time.Second, "the reload", func() bool { return c.Query("show restore_command") == "true" })
 }
 
-// Both ways in which an archive_command outlives the server that started it
-// are cleaned up: Kill9's and the end's.
+// Both ways in which an archive_command could outlive the server (which kills
+// only those in its own process group)
+// are cleaned up: Kill9 and the end of the test.
 func TestNothingIsLeftRunning(t *testing.T) {
 	for _, end := range []string{"kill", "cleanup"} {
 		t.Run(end, func(t *testing.T) {
@@ -127,7 +128,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 			t.Run("run", func(t *testing.T) {
 				c := New(t, Options{Conf: map[string]string{
 					"archive_mode":    "on",
-					"archive_command": `trap "" TERM QUIT INT; echo started >> ../hook; sleep 1000`,
+					"archive_command": `trap "" TERM QUIT INT; echo started >> ../hook; setsid -w sleep 1000`,
 				}})
 				must(t, c.Start())
 				c.SwitchWAL()
@@ -198,6 +199,7 @@ func TestServerEndsWithAKilledTest(t *testing.T) {
 	server, err := readStat(fmt.Sprintf("/proc/%d/stat", pid))
 	must(t, err)
 	all := append(descendants(pid), server)
+	t.Cleanup(func() { must(t, killAll(all)) })
 	must(t, cmd.Process.Signal(syscall.SIGKILL))
 	_ = cmd.Wait() // it was killed
 	for _, p := range all {

@@ -75,8 +75,7 @@ type Options struct {
 	// account may write to. It needs root; User is "postgres" if empty.
 	Chroot bool
 
-	// Config holds lines for sshd_config. They stand first and so win over the
-	// defaults. LogLevel must stay at INFO or above.
+	// Config holds lines for sshd_config, which win over the defaults. LogLevel must stay at INFO or above.
 	Config []string
 
 	// Match holds lines that stand last, for Match blocks.
@@ -316,7 +315,7 @@ func (s *Server) pickPort() {
 }
 
 func (s *Server) writeConfig() {
-	var c []string
+	c := []string{"MaxStartups 200"} // of this one the last wins
 	c = append(c, s.opts.Config...)
 	pam := "UsePAM no"
 	if s.User != s.me {
@@ -328,8 +327,7 @@ func (s *Server) writeConfig() {
 		"HostKey "+filepath.Join(s.Dir, "host_rsa"),
 		"AuthorizedKeysFile "+s.Authorized, "PermitRootLogin prohibit-password",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no",
-		"AllowUsers "+s.User, "LogLevel VERBOSE", "PrintMotd no", "PrintLastLog no",
-		"MaxStartups 200", "MaxSessions 100")
+		"AllowUsers "+s.User, "LogLevel VERBOSE", "PrintMotd no", "PrintLastLog no", "MaxSessions 100")
 	if s.opts.Subsystem == "" {
 		s.opts.Subsystem = "internal-sftp"
 	}
