@@ -18,7 +18,7 @@ import (
 // recovering reports whether a recovering server asks. pg_rewind names the file
 // by its absolute path and own name; it needs the segments behind a fork.
 func (q *question) recovering() bool {
-	if q.Data == nil || q.Mode == pgdata.ByHand {
+	if q.Data == nil || q.Mode != pgdata.Standby && q.Mode != pgdata.ArchiveRecovery {
 		return false
 	}
 	return !filepath.IsAbs(q.Path) || filepath.Base(q.Path) != q.Name

@@ -132,12 +132,11 @@ func TestWrongKey(t *testing.T) {
 	o := sshOptions(s)
 	o.KeyFile = write(t, filepath.Join(t.TempDir(), "wrong key"), 0o600, string(content))
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-	err := mustFail(t, s.URL("/"), o, ErrLogin, "user "+s.User, o.KeyFile, ssh.FingerprintSHA256(signer.PublicKey()),
+	mustFail(t, s.URL("/"), o, ErrLogin, "user "+s.User, o.KeyFile, ssh.FingerprintSHA256(signer.PublicKey()),
 		"it offers publickey", line, "ssh -v -i '"+o.KeyFile+"' -p "+s.Port+" "+s.User+"@127.0.0.1")
-	_ = err
-	f, ferr := os.OpenFile(s.Authorized, os.O_APPEND|os.O_WRONLY, 0)
-	if ferr != nil {
-		t.Fatal(ferr)
+	f, err := os.OpenFile(s.Authorized, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
 	f.WriteString(line + "\n") // what the hint says
 	f.Close()
@@ -223,10 +222,10 @@ func TestCancel(t *testing.T) {
 }
 
 // The connection must stay usable when the server has been silent for longer
-// than a login would have allowed.
+// than a login would have allowed, also after another key exchange.
 func TestReadsAreNotWatchedAfterLogin(t *testing.T) {
 	alone(t)
-	s := testsshd.Start(t, testsshd.Options{})
+	s := testsshd.Start(t, testsshd.Options{Config: []string{"RekeyLimit 16K", "LogLevel DEBUG1"}})
 	o := sshOptions(s)
 	o.Silence = time.Second
 	c, conn, err := DialSSH(t.Context(), sshURL(t, s.URL("/")), o)
@@ -236,13 +235,18 @@ func TestReadsAreNotWatchedAfterLogin(t *testing.T) {
 	defer conn.Close()
 	ended := make(chan error, 1)
 	go func() { ended <- c.Wait() }()
-	select {
-	case err := <-ended:
-		t.Fatalf("ended: %v", err)
-	case <-time.After(o.Silence + 300*time.Millisecond):
+	for range 3 {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended: %v", err)
+		case <-time.After(o.Silence + 100*time.Millisecond):
+		}
+		if _, _, err := c.SendRequest("no-such-request", true, make([]byte, 20<<10)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, _, err := c.OpenChannel("session", nil); err != nil {
-		t.Fatal(err)
+	if n := strings.Count(s.Log(), "SSH2_MSG_KEXINIT received"); n < 2 {
+		t.Errorf("%d key exchanges, want more than the first", n)
 	}
 	conn.Close()
 	<-ended

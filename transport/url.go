@@ -23,6 +23,8 @@ type URL struct {
 	Path string
 }
 
+const noPassword = "holds a password; walship logs in with a key, take the password out of the URL"
+
 // ParseURL reads one of
 //
 //	sftp://[user@]host[:port]/absolute/path
@@ -33,7 +35,7 @@ type URL struct {
 // wrong, and never repeat a password.
 func ParseURL(s string) (URL, error) {
 	bad := func(format string, args ...any) (URL, error) {
-		return URL{}, fmt.Errorf("%w: archive URL %s: %s", ErrConfig, quoted(s), fmt.Sprintf(format, args...))
+		return URL{}, fmt.Errorf("%w: archive URL %s %s", ErrConfig, quoted(s), fmt.Sprintf(format, args...))
 	}
 	if s == "" {
 		return bad("is empty; it looks like sftp://user@host/path or file:///path")
@@ -49,24 +51,24 @@ func ParseURL(s string) (URL, error) {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		authority, encoded = rest[:i], rest[i:]
 	}
-	if hasPassword(rest) {
-		return bad("holds a password; walship logs in with a key, take the password out of the URL")
+	if hasPassword(authority, encoded) {
+		return bad(noPassword)
 	}
 	if i := strings.IndexAny(encoded, "?#"); i >= 0 {
-		return bad("%q begins a query or fragment, which has no meaning here (write %%3F for ?, %%23 for #)", encoded[i:i+1])
+		return bad("has a query or fragment after %q, which means nothing here (write %%3F for ?, %%23 for #)", encoded[i:i+1])
 	}
 	p, err := url.PathUnescape(encoded)
 	if err != nil {
-		return bad("%% in the path is not followed by two hex digits (write %%25 for %%)")
+		return bad("has a %% in the path that two hex digits do not follow (write %%25 for %%)")
 	}
 	if !printable(p) {
-		return bad("the path holds a control character or is not UTF-8")
+		return bad("holds, in the path, a control character or is not UTF-8")
 	}
 	u := URL{Scheme: strings.ToLower(scheme)}
 	switch u.Scheme {
 	case "file":
 		if authority != "" && authority != "localhost" {
-			return bad("the path is relative; after file:// it begins with a slash, as in file:///%s", strings.TrimPrefix(rest, "/"))
+			return bad("has a relative path; after file:// it begins with a slash, as in file:///var/lib/pgsql/archive")
 		}
 		if u.Path = path.Clean(p); p == "" || u.Path == "/" {
 			return bad("names no folder, as in file:///var/lib/pgsql/archive")
@@ -74,7 +76,7 @@ func ParseURL(s string) (URL, error) {
 		return u, nil
 	case "sftp":
 	default:
-		return bad("scheme %q is unknown; sftp:// and file:// are known", scheme)
+		return bad("has the unknown scheme %q; sftp:// and file:// are known", scheme)
 	}
 
 	if why := u.setAuthority(authority); why != "" {
@@ -86,7 +88,7 @@ func ParseURL(s string) (URL, error) {
 	case p == "/~" || strings.HasPrefix(p, "/~/"):
 		u.Path = path.Clean("./" + strings.TrimPrefix(p[2:], "/"))
 	case strings.HasPrefix(p, "/~"):
-		return bad("another user's home (%s) is not understood; give the absolute path", p[1:])
+		return bad("names another user's home (%s); give the absolute path", p[1:])
 	default:
 		u.Path = path.Clean(p)
 	}
@@ -99,13 +101,13 @@ func (u *URL) setAuthority(s string) string {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		user, err := url.PathUnescape(s[:i])
 		if err != nil || user == "" {
-			return "the user before @ is empty or not well encoded"
+			return "has an empty or badly encoded user before @"
 		}
 		if strings.Contains(user, ":") {
-			return "the user holds a colon; walship logs in with a key, take the password out of the URL"
+			return noPassword
 		}
 		if !plain(user) {
-			return fmt.Sprintf("user %q: it may not begin with - or hold blanks or characters of the shell", user)
+			return fmt.Sprintf("has the user %q; it may not begin with - or hold blanks or characters of the shell", user)
 		}
 		u.User, hostport = user, s[i+1:]
 	}
@@ -114,11 +116,11 @@ func (u *URL) setAuthority(s string) string {
 		var tail string
 		var ok bool
 		if host, tail, ok = strings.Cut(hostport[1:], "]"); !ok || tail != "" && tail[0] != ':' {
-			return fmt.Sprintf("host %q: an IPv6 address stands in brackets, as in [2001:db8::1]:22", hostport)
+			return fmt.Sprintf("has the host %q; an IPv6 address stands in brackets, as in [2001:db8::1]:22", hostport)
 		}
 		host = strings.Replace(host, "%25", "%", 1) // the zone, RFC 6874
 		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() || !plain(host) {
-			return fmt.Sprintf("host %q is not an IPv6 address", host)
+			return fmt.Sprintf("has the host %q, which is not an IPv6 address", host)
 		}
 		if tail != "" {
 			port, hasPort = tail[1:], true
@@ -126,17 +128,17 @@ func (u *URL) setAuthority(s string) string {
 	} else {
 		host, port, hasPort = strings.Cut(hostport, ":")
 		if strings.Contains(port, ":") {
-			return fmt.Sprintf("host %q: an IPv6 address stands in brackets, as in [2001:db8::1]:22", hostport)
+			return fmt.Sprintf("has the host %q; an IPv6 address stands in brackets, as in [2001:db8::1]:22", hostport)
 		}
 		if host == "" {
 			return "names no host, as in sftp://user@host/path"
 		}
 		if !plain(host) || strings.ContainsAny(host, "%[]@\\") {
-			return fmt.Sprintf("host %q: it may not begin with - or hold blanks or special characters", host)
+			return fmt.Sprintf("has the host %q; it may not begin with - or hold blanks or special characters", host)
 		}
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0) {
-		return fmt.Sprintf("port %q is not a number from 1 to 65535", port)
+		return fmt.Sprintf("has the port %q, which is not a number from 1 to 65535", port)
 	} else if hasPort {
 		port = strconv.FormatUint(n, 10)
 	}
@@ -170,21 +172,12 @@ func (u URL) String() string {
 	return s + p
 }
 
-// hasPassword reports whether what follows scheme:// holds a password, also
-// one with a slash in it, which ends the authority too early.
-func hasPassword(rest string) bool {
-	user, _, ok := cutLast(rest, "@")
-	if !ok {
-		return false
-	}
-	authority, _, slash := strings.Cut(user, "/")
-	_, after, colon := strings.Cut(authority, ":")
-	if !slash || strings.HasPrefix(authority, "[") {
-		return colon && !strings.HasPrefix(authority, "[") || colon && !slash
-	}
-	// host:22/path@x is none.
-	_, err := strconv.ParseUint(after, 10, 16)
-	return colon && err != nil && !strings.Contains(authority, "@")
+// hasPassword reports whether a password reaches from the authority into what
+// follows it: one with a slash, ? or # in it. host:22/path@x has none.
+func hasPassword(authority, rest string) bool {
+	_, port, colon := strings.Cut(authority, ":")
+	_, err := strconv.ParseUint(port, 10, 16)
+	return colon && err != nil && strings.Contains(rest, "@") && !strings.ContainsAny(authority, "@[")
 }
 
 // quoted is s for a message, without what may be a password in it: all
@@ -208,11 +201,12 @@ func quoted(s string) string {
 func suggest(s string) string {
 	host, p, colon := strings.Cut(s, ":")
 	switch {
+	case quoted(s) != strconv.Quote(s): // it may hold a password
 	case strings.HasPrefix(s, "/"):
 		return fmt.Sprintf("did you mean %q?", "file://"+s)
 	case host == "file":
 		return fmt.Sprintf("did you mean %q?", "file:///"+strings.TrimLeft(p, "/"))
-	case colon && !strings.ContainsAny(host, "/") && !strings.Contains(p, "@"):
+	case colon && !strings.Contains(host, "/"):
 		if !strings.HasPrefix(p, "/") {
 			p = "/~/" + p
 		}

@@ -67,7 +67,8 @@ type Options struct {
 	Subsystem string
 
 	// Strace, if not empty, runs the real sftp-server under strace with it as
-	// the filter (-e). Server.Trace returns what was seen.
+	// the filter (-e). Server.Trace returns what was seen: as root with file
+	// names, else with addresses, for sftp-server hides its memory.
 	Strace string
 
 	// Chroot makes an SFTP-only account: ForceCommand internal-sftp in a
