@@ -13,7 +13,7 @@ build: ## bin/walship, static
 test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if need be
 	scripts/deps test
 	go vet ./...
-	go vet -tags fault,versions ./...
+	go vet -tags bench,fault,versions ./...
 	scripts/go-test -timeout 15m ./...
 
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
@@ -31,7 +31,7 @@ demo: ## the main job, told as a story in a minute
 
 bench: ## push and fetch against scp, rsync, zstd | ssh and cp
 	scripts/deps bench
-	go run ./integration/bench
+	go test -tags bench -count=1 -v -timeout 30m ./integration/bench
 
 test-versions: ## push, fetch and failover on PostgreSQL 10 to 18, from npm
 	scripts/deps test

@@ -25,7 +25,13 @@ func (p *Pusher) filed(ctx context.Context, f *file) (bool, error) {
 		return false, fmt.Errorf("%w: %w", ErrLocal, err)
 	}
 	for _, h := range histories {
-		a, ok := h.Ancestor(f.name.Timeline())
+		// The server's own timeline is the newest that it knows; what it has seen
+		// of another line than its own says nothing about its files.
+		own := histories[len(histories)-1]
+		if _, ok := own.Ancestor(h.Timeline); !ok && h.Timeline != own.Timeline {
+			continue
+		}
+		a, ok := left(h, f.name.Timeline())
 		if !ok {
 			continue
 		}
@@ -39,6 +45,18 @@ func (p *Pusher) filed(ctx context.Context, f *file) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// left is where h ceases to share tl: at the lowest switch point from tl's own
+// on, as a recovery that aims at a timeline may end before that one begins.
+func left(h walname.History, tl walname.Timeline) (lowest walname.Ancestor, ok bool) {
+	lowest, ok = h.Ancestor(tl)
+	for _, a := range h.Ancestors {
+		if ok && a.Timeline > tl && a.Exact() && lowest.Exact() && a.Switch < lowest.Switch {
+			lowest = a
+		}
+	}
+	return lowest, ok
 }
 
 type side int
@@ -88,7 +106,7 @@ func (p *Pusher) fileUnfinished(ctx context.Context, f *file) error {
 	if err := f.check(p.HeaderCheck, p.Warn); err != nil {
 		return p.unlessSetAside(ctx, f, err)
 	}
-	found, _, err := p.compare(ctx, f, f.cluster.Stem(f.name))
+	found, _, err := p.compare(ctx, f, f.cluster.Stem(f.name), false)
 	if err != nil {
 		return err
 	}

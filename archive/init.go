@@ -39,7 +39,7 @@ func Init(ctx context.Context, s Store, data *pgdata.Dir, codec stored.Codec) (i
 		}
 	}
 	if existed {
-		return id, true, nil
+		return id, true, s.Sync(ctx, c.IdentityFile()) // another init may not have got there
 	}
 	id = layout.Identity{SystemID: c.SystemID, SegmentSize: data.Control.SegmentSize, Codec: string(codec), Created: time.Now()}
 	err = s.Put(ctx, c.IdentityFile(), transport.Source{Write: func(w io.WriterAt) error {

@@ -145,9 +145,11 @@ const (
 	other                // other content is there
 )
 
-// compare looks at the stored files of stem. A damaged one is moved to refused/
-// and reported, so that the content can be stored again.
-func (p *Pusher) compare(ctx context.Context, f *file, stem string) (match, [32]byte, error) {
+// compare looks at the stored files of stem. With mend a damaged one is moved to
+// refused/ and reported, so that the content can be stored again; without, it
+// counts as none. One that was cut short and whose record names other content is
+// other content.
+func (p *Pusher) compare(ctx context.Context, f *file, stem string, mend bool) (match, [32]byte, error) {
 	sum, err := f.sum()
 	if err != nil {
 		return nothing, sum, err
@@ -160,10 +162,16 @@ func (p *Pusher) compare(ctx context.Context, f *file, stem string) (match, [32]
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
-		case errors.Is(err, stored.ErrDamaged):
+		case errors.Is(err, stored.ErrDamaged) && (found == [32]byte{} || found == sum):
+			if !mend {
+				continue
+			}
 			if err := p.moveDamaged(ctx, f, name, err); err != nil {
 				return nothing, sum, err
 			}
+			continue
+		case errors.Is(err, stored.ErrDamaged):
+			result, theirs = other, found
 			continue
 		case err != nil:
 			return nothing, sum, err
@@ -183,7 +191,8 @@ func (p *Pusher) compare(ctx context.Context, f *file, stem string) (match, [32]
 }
 
 // storedSum is the SHA-256 of a stored file's content: from its own record if
-// it has one and its size agrees with it, else from reading it.
+// it has one and its size agrees with it, else from reading it. A file that was
+// cut short is damaged, and its record still tells what it was.
 func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte, error) {
 	var none [32]byte
 	head, err := p.Store.Head(ctx, name, stored.HeadSize)
@@ -191,14 +200,14 @@ func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte,
 		return none, err
 	}
 	record, err := stored.ParseHead(head.Data, head.Size)
-	if err == nil {
-		if record.Name != f.name.String() || record.SystemID != f.cluster.SystemID {
-			return none, fmt.Errorf("%w: its record says that it is %s of cluster %d", stored.ErrDamaged, record.Name, record.SystemID)
-		}
-		return record.SHA256, nil
-	}
-	if !errors.Is(err, stored.ErrNoRecord) {
+	switch {
+	case errors.Is(err, stored.ErrNoRecord):
+	case record.Name == "":
 		return none, err
+	case record.Name != f.name.String() || record.SystemID != f.cluster.SystemID:
+		return none, fmt.Errorf("%w: its record says that it is %s of cluster %d", stored.ErrDamaged, record.Name, record.SystemID)
+	default:
+		return record.SHA256, err
 	}
 	remote, err := p.Store.Open(ctx, name)
 	if err != nil {
@@ -214,8 +223,8 @@ func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte,
 	if err != nil {
 		return none, err
 	}
-	if f.isSegment() && n != f.geometry.SegmentSize {
-		return none, fmt.Errorf("%w: it holds %d bytes, a segment has %d", stored.ErrDamaged, n, f.geometry.SegmentSize)
+	if n == 0 || f.isSegment() && n != f.size {
+		return none, fmt.Errorf("%w: it holds %d bytes, the file has %d", stored.ErrDamaged, n, f.size)
 	}
 	return content.Sum(), nil
 }

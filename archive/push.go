@@ -99,7 +99,13 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 				if err := look.absent(); err != nil {
 					return err
 				}
-				return content.WriteTo(w, f.record())
+				if err := content.WriteTo(w, f.record()); err != nil {
+					return err
+				}
+				if _, n := content.Sum(); n != f.size { // what was checked is not what was read
+					return fmt.Errorf("%w: %s has become shorter while it was read: %d bytes of %d", ErrLocal, f.path, n, f.size)
+				}
+				return nil
 			},
 			Confirm: func() error { return look.owner(codec) },
 		})
@@ -119,7 +125,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 		if !errors.Is(err, errFound) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		found, theirs, err := p.compare(ctx, f, stem)
+		found, theirs, err := p.compare(ctx, f, stem, true)
 		switch {
 		case err != nil:
 			return err
@@ -150,6 +156,16 @@ func (f *file) conflict(theirs [32]byte) error {
 		likely+"; when it is clear that this file is not needed: walship set-aside "+f.name.String())
 }
 
+// recorded reports whether the stored file has the record of a whole one.
+func (p *Pusher) recorded(ctx context.Context, f *file, name string) bool {
+	head, err := p.Store.Head(ctx, name, stored.HeadSize)
+	if err != nil {
+		return false
+	}
+	r, err := stored.ParseHead(head.Data, head.Size)
+	return err == nil && r.Name == f.name.String() && r.SystemID == f.cluster.SystemID
+}
+
 // moveDamaged moves a stored file that was found damaged out of the way.
 func (p *Pusher) moveDamaged(ctx context.Context, f *file, name string, why error) error {
 	var random [4]byte
@@ -158,8 +174,18 @@ func (p *Pusher) moveDamaged(ctx context.Context, f *file, name string, why erro
 	if err := p.Store.Mkdir(ctx, f.cluster.Refused()); err != nil {
 		return err
 	}
-	if err := p.Store.Move(ctx, name, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch err := p.Store.Move(ctx, name, to); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // another pusher came first
+	case err != nil:
 		return fmt.Errorf("%s: %w; moving it away failed: %w", name, why, err)
+	}
+	// Another pusher may have put it right since it was looked at.
+	if p.recorded(ctx, f, to) {
+		if err := p.Store.Move(ctx, to, name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%s is sound and was moved to %s; moving it back failed: %w", name, to, err)
+		}
+		return nil
 	}
 	p.Warn(fmt.Sprintf("%s: %v; it was moved to %s and is stored anew", name, why, to))
 	return nil

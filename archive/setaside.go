@@ -29,6 +29,9 @@ func (p *Pusher) unlessSetAside(ctx context.Context, f *file, refusal error) err
 		for _, codec := range stored.Written() {
 			found, err := p.storedSum(ctx, f, stem+codec.Extension())
 			if err == nil && found == sum {
+				err = p.Store.Sync(ctx, stem+codec.Extension())
+			}
+			if err == nil && found == sum {
 				p.Warn(fmt.Sprintf("%s has been set aside as %s and is let pass: %v", f.name, stem+codec.Extension(), refusal))
 				return nil
 			}

@@ -154,9 +154,13 @@ func (q *question) copy(to io.Writer, content *stored.Content) error {
 		return err
 	}
 	front = front[:n]
+	size := q.size()
 	if q.isSegment() {
 		if err := q.checkHeader(front, content.HasRecord); err != nil {
 			return err
+		}
+		if h, err := walpage.Parse(front); size == 0 && err == nil && h.Known() {
+			size = int64(h.SegmentSize)
 		}
 	}
 	small := front // what a history file holds in all
@@ -177,8 +181,8 @@ func (q *question) copy(to io.Writer, content *stored.Content) error {
 		return fmt.Errorf("%w: %w", ErrLocal, err)
 	case total == 0:
 		return fmt.Errorf("%w: its content is empty", stored.ErrDamaged)
-	case q.isSegment() && q.size() != 0 && total != q.size():
-		return fmt.Errorf("%w: its content has %d bytes, a segment of this cluster has %d", stored.ErrDamaged, total, q.size())
+	case q.isSegment() && size != 0 && total != size:
+		return fmt.Errorf("%w: its content has %d bytes, a segment of this cluster has %d", stored.ErrDamaged, total, size)
 	}
 	if q.name.Kind == walname.KindHistory {
 		if _, err := walname.ParseHistory(q.name.Timeline(), small); err != nil {

@@ -117,6 +117,16 @@ func (c *copies) close() {
 // cluster's WAL. Only such a one may say that a file is not there: an empty root
 // may be a disk that is not mounted.
 func (q *question) flat(ctx context.Context) error {
+	if q.cluster.SystemID != 0 {
+		// Where the cluster has a folder, nothing beside it speaks for the archive.
+		err := q.Store.List(ctx, q.cluster.Folder(), func(transport.FileInfo) error { return fs.SkipAll })
+		if err == nil {
+			return fmt.Errorf("%w: %s is missing in it", ErrArchive, q.cluster.IdentityFile())
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	var segments []string
 	var clusters []string
 	empty := true
@@ -139,7 +149,7 @@ func (q *question) flat(ctx context.Context) error {
 	case err != nil:
 		return err
 	case len(segments) > 0:
-		return q.sameCluster(ctx, segments[0])
+		return q.sameCluster(ctx, segments)
 	}
 	say := func(what, hint string) error {
 		return transport.WithHint(fmt.Errorf("%w: %s", ErrArchive, what), hint)
@@ -154,30 +164,50 @@ func (q *question) flat(ctx context.Context) error {
 	return say(fmt.Sprintf("it holds neither %s nor WAL of another tool", q.cluster.IdentityFile()), "is the disk mounted, and does the archive setting name the right folder?")
 }
 
-// sameCluster checks a segment of a flat folder against the data directory.
-func (q *question) sameCluster(ctx context.Context, base string) error {
-	if q.Data == nil {
+// sameCluster checks the segments of a flat folder against the data directory.
+// The first one whose header can be read speaks for the folder; a damaged one
+// says nothing.
+func (q *question) sameCluster(ctx context.Context, segments []string) error {
+	if q.Data == nil || !q.HeaderCheck {
 		return nil
 	}
+	for _, base := range segments {
+		h, err := q.header(ctx, base)
+		switch {
+		case errors.Is(err, stored.ErrDamaged):
+		case err != nil:
+			return err
+		case h.Long && h.SystemID == q.cluster.SystemID:
+			return nil
+		case h.Long && h.Known():
+			return transport.WithHint(
+				fmt.Errorf("%w: its %s is of cluster %d, this is cluster %d", ErrArchive, base, h.SystemID, q.cluster.SystemID),
+				"does the archive setting name the right folder, and is this the right data directory?")
+		}
+	}
+	return fmt.Errorf("%w: %s and others in it do not tell which cluster they are of", ErrArchive, segments[0])
+}
+
+// header reads the header of a segment in a flat folder.
+func (q *question) header(ctx context.Context, base string) (walpage.Header, error) {
 	remote, err := q.Store.Open(ctx, base)
 	if err != nil {
-		return err
+		return walpage.Header{}, err
 	}
 	defer remote.Close()
 	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(base), walname.MaxSegmentSize)
 	if err != nil {
-		return nil // one damaged file says nothing about the folder
+		return walpage.Header{}, err
 	}
 	defer content.Close()
 	page := make([]byte, walpage.MinLen)
-	if _, err := readFull(content, page); err != nil {
-		return nil
+	n, err := readFull(content, page)
+	if err != nil {
+		return walpage.Header{}, err
 	}
-	h, err := walpage.Parse(page)
-	if err == nil && h.Known() && h.Long && h.SystemID != q.cluster.SystemID {
-		return transport.WithHint(
-			fmt.Errorf("%w: its %s is of cluster %d, this is cluster %d", ErrArchive, base, h.SystemID, q.cluster.SystemID),
-			"does the archive setting name the right folder, and is this the right data directory?")
+	h, err := walpage.Parse(page[:n])
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", stored.ErrDamaged, err)
 	}
-	return nil
+	return h, nil
 }

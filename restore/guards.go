@@ -43,7 +43,7 @@ func (q *question) relevant() ([]walname.History, error) {
 	}
 	timeline, latest := q.aim()
 	if latest {
-		return newer, nil
+		return newest(newer, q.name.Timeline()), nil
 	}
 	for _, h := range newer {
 		if h.Timeline == timeline {
@@ -51,6 +51,29 @@ func (q *question) relevant() ([]walname.History, error) {
 		}
 	}
 	return nil, nil
+}
+
+// newest are the timelines that a server may take for the newest one above tl:
+// the highest, and, as it stops looking at the first number that is missing, the
+// one below the first gap. The others it goes past; where one of them is an
+// ancestor, the newest one's history says so.
+func newest(newer []walname.History, tl walname.Timeline) []walname.History {
+	byTimeline := make(map[walname.Timeline]walname.History)
+	top := tl
+	for _, h := range newer {
+		byTimeline[h.Timeline] = h
+		top = max(top, h.Timeline)
+	}
+	gap := tl
+	for ; gap < top; gap++ {
+		if _, ok := byTimeline[gap+1]; !ok {
+			break
+		}
+	}
+	if h, ok := byTimeline[gap]; ok && gap != top {
+		return []walname.History{h, byTimeline[top]}
+	}
+	return []walname.History{byTimeline[top]}
 }
 
 // guardFork withholds a segment of a timeline that a newer one has left at or

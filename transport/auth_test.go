@@ -107,6 +107,10 @@ func TestAgentFromConfig(t *testing.T) {
 	write(t, s.Authorized, 0o644, "")
 	configure(t, home, "Host *\n\tIdentityAgent "+socket+"\n")
 	mustFail(t, s.URL("/"), o, ErrLogin, "any of 2 keys", `agent's key "the wrong one"`, `agent's key "walship test key"`)
+	configure(t, home, "Host *\n\tIdentityAgent "+socket+"\n\tIdentityFile "+pub+"\n\tIdentitiesOnly yes\n")
+	if err := mustFail(t, s.URL("/"), o, ErrLogin, pub+" through the agent"); strings.Contains(err.Error(), "the wrong one") {
+		t.Errorf("offered in spite of IdentitiesOnly: %v", err)
+	}
 	configure(t, home, "Host *\n\tIdentityAgent none\n")
 	mustFail(t, s.URL("/"), o, ErrLogin, "no key to log in")
 }

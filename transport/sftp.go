@@ -41,12 +41,16 @@ type link struct {
 // session is one connection with SFTP on it.
 type session struct {
 	*sftpclient.Client
-	conn    io.Closer
-	trip    time.Duration // of one request and its answer, roughly
+	conn   io.Closer
+	forget func() bool // ends the watch over the store's context
+
+	// openSSH: the server is OpenSSH's own, which works on the requests of a
+	// session in the order in which they came, and whose RENAME replaces nothing.
 	openSSH bool
 }
 
 func (s *session) close() {
+	s.forget()
 	s.Client.Close()
 	s.conn.Close()
 }
@@ -91,6 +95,7 @@ func (s *SFTP) session(ctx context.Context) (*session, error) {
 	select {
 	case <-l.done:
 		if l.session != nil && l.Err() != nil {
+			l.close()
 			l = s.connect()
 			s.current = l
 		}
@@ -108,7 +113,12 @@ func (s *SFTP) session(ctx context.Context) (*session, error) {
 // try runs op on the connection, and once more on a new one if that broke
 // while op was at it; not if the server fell silent, which has cost its time.
 func (s *SFTP) try(ctx context.Context, op func(*session) error) error {
-	for again := true; ; again = false {
+	return s.tryWhile(ctx, func() bool { return true }, op)
+}
+
+// tryWhile is try for an op that can be repeated only as long as again is true.
+func (s *SFTP) tryWhile(ctx context.Context, again func() bool, op func(*session) error) error {
+	for first := true; ; first = false {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -117,14 +127,19 @@ func (s *SFTP) try(ctx context.Context, op func(*session) error) error {
 			return err
 		}
 		err = op(c)
-		var lost *sftpclient.LostError
-		if !errors.As(err, &lost) {
+		if !isLost(err) {
 			return s.explain(err)
 		}
-		if !again || ctx.Err() != nil || errors.Is(err, sftpclient.ErrSilent) {
+		if !first || !again() || ctx.Err() != nil || errors.Is(err, sftpclient.ErrSilent) {
 			return s.unreachable(err)
 		}
 	}
+}
+
+// isLost reports whether err is the end of the connection, or of the wait for it.
+func isLost(err error) bool {
+	var lost *sftpclient.LostError
+	return errors.As(err, &lost)
 }
 
 // unreachable words the loss of the connection.
@@ -152,20 +167,21 @@ func dialSession(ctx context.Context, u URL, o SSH) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { conn.Close() })
+	forget := context.AfterFunc(ctx, func() { conn.Close() })
 
 	c, err := startSFTP(ctx, client, o.silence())
 	if err != nil {
+		forget()
 		conn.Close()
 		return nil, WithHint(
 			fmt.Errorf("%w: logged in to %s, but SFTP did not start: %w", ErrUnreachable, u.Host, err),
 			`see whether the server's sshd_config has the line "Subsystem sftp internal-sftp"`)
 	}
-	return &session{
-		Client:  c,
-		conn:    conn,
-		openSSH: strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_"),
-	}, nil
+	// Behind an OpenSSH server there may be another's SFTP server; none other
+	// has been seen to announce all of these.
+	own := strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_") &&
+		c.Has("fstatvfs@openssh.com") && c.Has("posix-rename@openssh.com")
+	return &session{Client: c, conn: conn, forget: forget, openSSH: own}, nil
 }
 
 func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration) (*sftpclient.Client, error) {

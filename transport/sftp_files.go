@@ -37,8 +37,7 @@ type remoteFile struct {
 
 func (f *remoteFile) Read(p []byte) (int, error) {
 	n, err := f.File.Read(p)
-	var lost *sftpclient.LostError
-	if errors.As(err, &lost) {
+	if isLost(err) {
 		err = f.s.unreachable(err)
 	}
 	return n, err
@@ -65,23 +64,21 @@ func (s *SFTP) List(ctx context.Context, dir string, fn func(FileInfo) error) er
 	}
 	begun := false
 	var stopped error
-	err := s.try(ctx, func(c *session) error {
-		if begun {
-			return errors.New("the connection broke in the middle of a listing")
-		}
+	again := func() bool { return !begun && stopped == nil }
+	err := s.tryWhile(ctx, again, func(c *session) error {
 		return c.OpenDir(s.path(dir)).List(ctx, func(e sftpclient.Entry) error {
-			begun = true
-			if strings.ContainsAny(e.Name, "/\x00") {
+			if strings.ContainsAny(e.Name, "/\x00") || e.Name == "" {
 				return nil // no name; nothing that we stored
 			}
+			begun = true
 			stopped = fn(FileInfo{Name: e.Name, Size: e.Size, ModTime: e.ModTime, IsDir: e.IsDir()})
 			return stopped
 		})
 	})
+	if stopped == fs.SkipAll {
+		return nil
+	}
 	if stopped != nil {
-		if stopped == fs.SkipAll {
-			return nil
-		}
 		return stopped
 	}
 	return err
@@ -97,7 +94,7 @@ func (s *SFTP) Mkdir(ctx context.Context, dir string) error {
 		_, err := s.stat(ctx, dir)
 		return err
 	}
-	return s.try(ctx, func(c *session) error {
+	err := s.try(ctx, func(c *session) error {
 		if top, _, below := strings.Cut(dir, "/"); below {
 			if err := s.mkdir(ctx, c, top); err != nil {
 				return err
@@ -105,6 +102,10 @@ func (s *SFTP) Mkdir(ctx context.Context, dir string) error {
 		}
 		return s.mkdir(ctx, c, dir)
 	})
+	if errors.Is(err, errNoFolder) {
+		return &fs.PathError{Op: "mkdir", Path: s.path(dir), Err: fs.ErrExist}
+	}
+	return err
 }
 
 func (s *SFTP) stat(ctx context.Context, name string) (attrs sftpclient.Attrs, err error) {
@@ -115,90 +116,115 @@ func (s *SFTP) stat(ctx context.Context, name string) (attrs sftpclient.Attrs, e
 	return attrs, err
 }
 
-// MkdirRoot makes the root itself, and what is missing above it.
+// MkdirRoot makes the root itself, and what is missing above it, and puts the
+// entries of what it makes on stable storage, as far as the Durability demands.
+// A root that exists is fine.
 func (s *SFTP) MkdirRoot(ctx context.Context) error {
-	return s.try(ctx, func(c *session) error {
-		var up func(dir string) error
-		up = func(dir string) error {
-			if attrs, err := c.Stat(dir).Attrs(ctx); err == nil {
-				if !attrs.IsDir() {
-					return &fs.PathError{Op: "mkdir", Path: dir, Err: fs.ErrExist}
-				}
-				return nil
-			} else if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if parent := path.Dir(dir); parent != dir {
-				if err := up(parent); err != nil {
-					return err
-				}
-			}
-			return s.why(ctx, c, c.Mkdir(dir, folderMode).OK(ctx))
+	return s.try(ctx, func(c *session) error { return s.mkdirAll(ctx, c, path.Clean(s.url.Path)) })
+}
+
+// mkdirAll makes dir, a path on the server.
+func (s *SFTP) mkdirAll(ctx context.Context, c *session, dir string) error {
+	attrs, err := c.Stat(dir).Attrs(ctx)
+	if err == nil && !attrs.IsDir() {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: fs.ErrExist}
+	}
+	parent := path.Dir(dir)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) || parent == dir {
+		return err
+	}
+	if err := s.mkdirAll(ctx, c, parent); err != nil {
+		return err
+	}
+	if err := c.Mkdir(dir, folderMode).OK(ctx); err != nil {
+		if attrs, look := c.Stat(dir).Attrs(ctx); look != nil || !attrs.IsDir() {
+			return s.why(ctx, c, err)
 		}
-		if err := up(path.Clean(s.url.Path)); err != nil {
-			return err
-		}
-		root := s.openFolder(c, "..")
-		defer root.close()
-		if err := root.wait(ctx); err != nil {
-			return nil // its parent is not ours to open; the first put will tell
-		}
-		return root.sync()(ctx)
-	})
+	}
+	above := &folderSync{s: s, c: c, opening: []sftpclient.OpenCall{c.Open(parent, sftpclient.Read, 0)}}
+	defer above.close()
+	if err := above.refused(above.wait(ctx)); err != nil {
+		return err
+	}
+	return above.sync()(ctx)
 }
 
 // Move gives a file another name, durably, and never replaces an existing file:
 // that is fs.ErrExist. When it is broken off the file has one of the names or
-// both, never none.
+// both, never none; only with Durability None, on a server without hard links,
+// may two writers of the new name replace each other's file.
 func (s *SFTP) Move(ctx context.Context, from, to string) error {
 	if err := errors.Join(valid("move", from), valid("move", to)); err != nil {
 		return err
 	}
-	return s.try(ctx, func(c *session) error {
-		if err := s.promises(c); err != nil {
-			return err
-		}
-		source, target := s.openFolder(c, path.Dir(from)), s.openFolder(c, path.Dir(to))
-		defer source.close()
-		defer target.close()
-		attrs, err := c.Lstat(s.path(from)).Attrs(ctx)
-		if err != nil {
-			return err
-		}
-		if attrs.IsDir() {
-			return fmt.Errorf("move %s: it is a folder", s.path(from))
-		}
-		if err := target.ready(ctx); err != nil {
-			return err
-		}
-		if err := source.ready(ctx); err != nil {
-			return err
-		}
-		if err := s.moveTo(ctx, c, from, to); err != nil {
-			return err
-		}
-		if err := target.sync()(ctx); err != nil {
-			return err
-		}
-		if c.Has("hardlink@openssh.com") {
-			if err := c.Remove(s.path(from)).OK(ctx); err != nil {
-				return err
-			}
-		}
-		return source.sync()(ctx)
+	begun := false // what a broken connection leaves undecided must not be asked again
+	return s.tryWhile(ctx, func() bool { return !begun }, func(c *session) error {
+		return s.move(ctx, c, from, to, func() { begun = true })
 	})
 }
 
-// moveTo gives the file its second name, or, where there are no links, its new one.
-func (s *SFTP) moveTo(ctx context.Context, c *session, from, to string) error {
-	_, look := c.Lstat(s.path(to)).Attrs(ctx)
-	if look == nil {
+func (s *SFTP) move(ctx context.Context, c *session, from, to string, begin func()) error {
+	if err := s.promises(c); err != nil {
+		return err
+	}
+	source, target := s.openFolder(c, path.Dir(from)), s.openFolder(c, path.Dir(to))
+	defer source.close()
+	defer target.close()
+	attrs, err := c.Lstat(s.path(from)).Attrs(ctx)
+	if err != nil {
+		return err
+	}
+	if !attrs.IsRegular() {
+		return &fs.PathError{Op: "move", Path: s.path(from), Err: errNotRegular}
+	}
+	if err := target.ready(ctx); err != nil {
+		return err
+	}
+	if err := source.ready(ctx); err != nil {
+		return err
+	}
+	if err := s.vacant(ctx, c, to); err != nil {
+		return err
+	}
+	begin()
+	linked := c.Has("hardlink@openssh.com")
+	if linked {
+		err = c.Link(s.path(from), s.path(to)).OK(ctx)
+	} else {
+		err = c.Rename(s.path(from), s.path(to)).OK(ctx)
+	}
+	if err != nil && !isLost(err) {
+		// It may have been made since, which is a bare failure.
+		if taken := s.vacant(ctx, c, to); taken != nil {
+			return taken
+		}
+		return s.noLink(ctx, c, to, err)
+	}
+	if err != nil {
+		return err
+	}
+	// The old name goes only when the new one is on stable storage.
+	if err := target.sync()(ctx); err != nil {
+		return err
+	}
+	if linked {
+		if err := c.Remove(s.path(from)).OK(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return source.sync()(ctx)
+}
+
+// vacant demands that nothing has the name to. What has it is fs.ErrExist.
+func (s *SFTP) vacant(ctx context.Context, c *session, to string) error {
+	_, err := c.Lstat(s.path(to)).Attrs(ctx)
+	if err == nil {
 		return &fs.PathError{Op: "move", Path: s.path(to), Err: fs.ErrExist}
 	}
-	if c.Has("hardlink@openssh.com") {
-		return s.why(ctx, c, c.Link(s.path(from), s.path(to)).OK(ctx))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return s.why(ctx, c, c.Rename(s.path(from), s.path(to)).OK(ctx))
+	return err
 }
 
 // Remove removes a file, durably.
@@ -206,11 +232,20 @@ func (s *SFTP) Remove(ctx context.Context, name string) error {
 	if err := valid("remove", name); err != nil {
 		return err
 	}
+	asked := false
 	return s.try(ctx, func(c *session) error {
 		folder := s.openFolder(c, path.Dir(name))
 		defer folder.close()
-		if err := c.Remove(s.path(name)).OK(ctx); err != nil {
-			return err
+		if !c.openSSH { // others remove an empty folder too
+			attrs, err := c.Lstat(s.path(name)).Attrs(ctx)
+			if err == nil && attrs.IsDir() {
+				return fmt.Errorf("remove %s: it is a folder", s.path(name))
+			}
+		}
+		err := c.Remove(s.path(name)).OK(ctx)
+		if err != nil && !(asked && errors.Is(err, fs.ErrNotExist)) {
+			asked = asked || isLost(err) // then its answer is what got lost
+			return s.why(ctx, c, err)
 		}
 		if err := folder.ready(ctx); err != nil {
 			return err
@@ -228,36 +263,55 @@ func (s *SFTP) Sync(ctx context.Context, name string) error {
 }
 
 // Sweep removes the temporary files in dir that are older than age by the
-// server's own clock, which it learns from a file that it makes.
+// server's own clock, which it learns from a file that it makes. It returns how
+// many it removed, also with an error. A folder that is absent is fs.ErrNotExist.
 func (s *SFTP) Sweep(ctx context.Context, dir string, age time.Duration) (removed int, err error) {
 	if err := validFolder("sweep", dir); err != nil {
 		return 0, err
 	}
 	err = s.try(ctx, func(c *session) error {
-		probe := path.Join(dir, path.Base(tempName(dir+"/sweep")))
-		h, _, err := s.create(ctx, c, probe)
-		if err != nil {
-			return err
-		}
-		now, err := h.Stat().Attrs(ctx)
-		h.Close()
-		c.Remove(s.path(probe))
+		now, err := s.clock(ctx, c, dir)
 		if err != nil {
 			return err
 		}
 		var removals []*sftpclient.Call
 		err = c.OpenDir(s.path(dir)).List(ctx, func(e sftpclient.Entry) error {
-			if isTemp(e.Name) && !e.IsDir() && now.ModTime.Sub(e.ModTime) > age {
-				removals = append(removals, c.Remove(path.Join(s.path(dir), path.Base(e.Name))))
+			// An age that the server does not tell is not a great age.
+			old := !e.ModTime.IsZero() && now.Sub(e.ModTime) > age
+			if old && isTemp(e.Name) && !e.IsDir() {
+				removals = append(removals, c.Remove(s.path(path.Join(dir, path.Base(e.Name)))))
 			}
 			return nil
 		})
 		for _, r := range removals {
-			if r.OK(ctx) == nil {
+			switch gone := r.OK(ctx); {
+			case gone == nil:
 				removed++
+			case err == nil && !errors.Is(gone, fs.ErrNotExist): // swept by another, or published
+				err = gone
 			}
 		}
 		return err
 	})
 	return removed, err
+}
+
+// clock returns the server's time, from a file that it makes in dir.
+func (s *SFTP) clock(ctx context.Context, c *session, dir string) (time.Time, error) {
+	probe := s.path(path.Join(dir, path.Base(tempName("sweep"))))
+	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, fileMode).Handle(ctx)
+	if err != nil {
+		return time.Time{}, s.why(ctx, c, err)
+	}
+	now, err := h.Stat().Attrs(ctx)
+	if closed := h.Close(); !c.openSSH {
+		closed.Wait(ctx)
+	}
+	if gone := c.Remove(probe).OK(ctx); err == nil {
+		err = gone
+	}
+	if err == nil && now.ModTime.IsZero() {
+		err = fmt.Errorf("sweep %s: the server does not tell the time of a file", dir)
+	}
+	return now.ModTime, err
 }

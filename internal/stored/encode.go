@@ -11,14 +11,17 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/semaphore"
 )
 
 // Content is encoded in pieces that are frames (zstd) or members (gzip) of their
 // own: two cores then share the work, at no cost in size for WAL.
 const pieceSize = 1 << 20
 
-// ahead is how many encoded pieces may wait to be written.
-const ahead = 16
+// ahead bounds the encoded pieces that wait to be written, in bytes: WAL that
+// compresses well is ready when the connection is, and what does not compress
+// takes no more memory than this.
+const ahead = 8 << 20
 
 // Encoding is content that is being read, hashed and compressed in the
 // background, while the connection to the archive is still being made.
@@ -27,12 +30,17 @@ type Encoding struct {
 	cancel context.CancelFunc
 	pieces chan chan piece // in the order of the content
 	raw    sync.Pool
+	room   *semaphore.Weighted // bytes of ahead
 
 	// set before pieces is closed
 	size int64
 	sum  [32]byte
 	err  error
 }
+
+// maxPieces bounds the pieces that wait by number: 64 MB of zeros compress to
+// next to nothing.
+const maxPieces = 64
 
 type piece struct {
 	data []byte
@@ -44,7 +52,7 @@ type piece struct {
 // after either has returned.
 func Encode(src io.Reader, codec Codec, limit int64) *Encoding {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Encoding{codec: codec, cancel: cancel, pieces: make(chan chan piece, ahead)}
+	e := &Encoding{codec: codec, cancel: cancel, pieces: make(chan chan piece, maxPieces), room: semaphore.NewWeighted(ahead)}
 	e.raw.New = func() any { b := make([]byte, pieceSize); return &b }
 	go e.run(ctx, src, limit)
 	return e
@@ -78,11 +86,18 @@ func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 			return
 		}
 		sum.Write((*buf)[:n])
+		// Room for the piece as it is; what compression saves is given back. Only
+		// this goroutine takes room, in order, so the next piece to be written
+		// always has its own.
+		if err := e.room.Acquire(ctx, pieceSize); err != nil {
+			e.err = err
+			return
+		}
 		out := make(chan piece, 1)
 		select {
 		case e.pieces <- out:
 		case <-ctx.Done():
-			e.err = context.Canceled
+			e.err = ctx.Err()
 			return
 		}
 		workers <- struct{}{}
@@ -90,6 +105,7 @@ func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 		go func() {
 			defer running.Done()
 			data, err := compress((*buf)[:n])
+			e.room.Release(pieceSize - min(int64(len(data)), pieceSize))
 			out <- piece{data, err}
 			e.raw.Put(buf)
 			<-workers
@@ -127,6 +143,7 @@ func (e *Encoding) WriteTo(w io.WriterAt, r Record) error {
 			return err
 		}
 		offset += int64(len(p.data))
+		e.room.Release(min(int64(len(p.data)), pieceSize))
 	}
 	if e.err != nil {
 		return e.err
@@ -153,7 +170,7 @@ func (c Codec) compressor() (compress func([]byte) ([]byte, error), done func(),
 		if err != nil {
 			return nil, nil, err
 		}
-		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/4)), nil },
+		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/3)), nil },
 			func() { enc.Close() }, nil
 	case Gzip:
 		pool := sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}

@@ -3,7 +3,6 @@ package testsshd
 import (
 	"net"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -34,7 +33,7 @@ type Proxy struct {
 // StartProxy listens on a free port of 127.0.0.1 and passes everything on to
 // target, half of rtt later in each direction. The connection's set-up itself
 // takes no longer, so a client's first round trip is not counted.
-func StartProxy(t testing.TB, target string, rtt time.Duration) *Proxy {
+func StartProxy(t TB, target string, rtt time.Duration) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

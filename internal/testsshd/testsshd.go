@@ -1,6 +1,7 @@
-// Package testsshd runs a throwaway sshd for tests: the machine's own OpenSSH
-// server on a free port of 127.0.0.1, with host keys, an account's key and a
-// configuration of its own. Nothing of the machine's ssh set-up is read or changed.
+// Package testsshd runs a throwaway sshd for tests and for the demo: the
+// machine's own OpenSSH server on a free port of 127.0.0.1, with host keys, an
+// account's key and a configuration of its own. Nothing of the machine's ssh
+// set-up is read or changed.
 //
 //	srv := testsshd.Start(t, testsshd.Options{})
 //	url := srv.URL(t.TempDir())       // sftp://root@127.0.0.1:40123/tmp/…
@@ -49,11 +50,18 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
+
+// TB is what this package needs of a test; testing.TB has it. Fatalf must not
+// return to its caller.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Fatalf(format string, args ...any)
+}
 
 // Options says how the server differs from a plain one. The zero value is
 // internal-sftp for the user who runs the test.
@@ -98,7 +106,7 @@ type Server struct {
 	ChrootDir   string          // with Options.Chroot
 	Dir         string          // holds all files of the server; everyone may read it
 
-	t      testing.TB
+	t      TB
 	opts   Options
 	me     string
 	sshd   string
@@ -119,7 +127,7 @@ type process struct {
 
 // Start runs a server that listens when Start returns. What goes wrong fails
 // the test.
-func Start(t testing.TB, o Options) *Server {
+func Start(t TB, o Options) *Server {
 	t.Helper()
 	s := &Server{t: t, opts: o, Host: "127.0.0.1", sshd: find(t, "sshd", "/usr/sbin/sshd", "/usr/local/sbin/sshd")}
 	me, err := user.Current()
@@ -202,7 +210,7 @@ func (s *Server) Trace() string {
 }
 
 // SFTPServer returns the path of OpenSSH's sftp-server, for Options.Subsystem.
-func SFTPServer(t testing.TB) string {
+func SFTPServer(t TB) string {
 	t.Helper()
 	return find(t, "sftp-server", "/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server",
 		"/usr/lib/ssh/sftp-server", "/usr/libexec/sftp-server")
@@ -229,16 +237,16 @@ func (s *Server) file(name string, perm os.FileMode, content []byte) string {
 
 // NewKey returns a fresh ed25519 key and its file in OpenSSH's format, which
 // is encrypted if passphrase is not empty.
-func NewKey(t testing.TB, comment, passphrase string) (ssh.Signer, []byte) {
+func NewKey(t TB, comment, passphrase string) (ssh.Signer, []byte) {
 	t.Helper()
 	_, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("testsshd: %v", err)
 	}
 	return encode(t, priv, comment, passphrase)
 }
 
-func encode(t testing.TB, priv any, comment, passphrase string) (ssh.Signer, []byte) {
+func encode(t TB, priv any, comment, passphrase string) (ssh.Signer, []byte) {
 	t.Helper()
 	var block *pem.Block
 	var err error
@@ -248,11 +256,11 @@ func encode(t testing.TB, priv any, comment, passphrase string) (ssh.Signer, []b
 		block, err = ssh.MarshalPrivateKeyWithPassphrase(priv, comment, []byte(passphrase))
 	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("testsshd: %v", err)
 	}
 	signer, err := ssh.NewSignerFromKey(priv)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("testsshd: %v", err)
 	}
 	return signer, pem.EncodeToMemory(block)
 }
@@ -397,7 +405,7 @@ func (s *Server) readLog(r *os.File, p *process) {
 	}
 }
 
-func find(t testing.TB, name string, places ...string) string {
+func find(t TB, name string, places ...string) string {
 	t.Helper()
 	if p, err := exec.LookPath(name); err == nil && filepath.IsAbs(p) {
 		return p // sshd wants to be called by its absolute path

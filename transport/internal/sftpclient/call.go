@@ -12,6 +12,7 @@ import (
 type Call struct {
 	c        *Client
 	op, path string
+	onHandle bool // about an open file, whose name is out of the matter
 	done     chan struct{}
 	then     func(*Call) // run once the answer is there, in the reading goroutine
 
@@ -34,19 +35,20 @@ func (call *Call) finish(p packet, err error) {
 
 // start sends a request: its type, and its body behind the id.
 func (c *Client) start(op, path string, kind byte, body []byte) *Call {
-	return c.send(&Call{op: op, path: path}, kind, body)
+	return c.send(&Call{op: op, path: path}, kind, body, nil)
 }
 
-func (c *Client) send(call *Call, kind byte, body []byte) *Call {
+// send queues a request whose body is in two parts, which it does not keep.
+func (c *Client) send(call *Call, kind byte, body, payload []byte) *Call {
 	call.c, call.done = c, make(chan struct{})
 
 	c.mu.Lock()
-	if c.err != nil {
-		err := c.err
+	if err := c.err; err != nil {
 		c.mu.Unlock()
 		call.finish(packet{}, &LostError{err})
 		return call
 	}
+	defer c.mu.Unlock()
 	id := c.nextID
 	c.nextID++
 	if c.nextID == 0 {
@@ -56,15 +58,12 @@ func (c *Client) send(call *Call, kind byte, body []byte) *Call {
 		c.progress = time.Now()
 	}
 	c.calls[id] = call
-	c.mu.Unlock()
-
-	p := make([]byte, 9, 9+len(body))
-	binary.BigEndian.PutUint32(p, uint32(5+len(body)))
-	p[4] = kind
-	binary.BigEndian.PutUint32(p[5:], id)
-	if err := c.write(append(p, body...)); err != nil {
-		c.fail(err) // finishes call too
-	}
+	c.out = binary.BigEndian.AppendUint32(c.out, uint32(5+len(body)+len(payload)))
+	c.out = append(c.out, kind)
+	c.out = binary.BigEndian.AppendUint32(c.out, id)
+	c.out = append(c.out, body...)
+	c.out = append(c.out, payload...)
+	c.more.Signal()
 	return call
 }
 
@@ -115,7 +114,7 @@ func (call *Call) status(p packet) error {
 		return nil
 	}
 	message := r.string() // some servers leave it out
-	return call.wrap(&StatusError{Code: code, Message: message})
+	return call.wrap(&StatusError{Code: code, Message: message, onHandle: call.onHandle})
 }
 
 // handle waits for a handle.
@@ -129,7 +128,7 @@ func (call *Call) handle(ctx context.Context) (string, error) {
 	}
 	r := reader{b: p.body}
 	h := r.string()
-	if r.err != nil {
+	if r.err != nil || len(h) > maxHandle {
 		return "", call.wrap(errProtocol)
 	}
 	return h, nil

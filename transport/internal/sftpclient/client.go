@@ -2,8 +2,8 @@
 // (draft-ietf-secsh-filexfer-02, with OpenSSH's extensions) as a client.
 //
 // Requests are sent without waiting for the answers of earlier ones, so that
-// independent requests share a round trip; a server works on the requests of
-// one session in the order in which they were sent. The package decides
+// independent requests share a round trip. OpenSSH works on the requests of one
+// session in the order in which they were sent; others need not. The package decides
 // nothing about durability or names: see package transport.
 package sftpclient
 
@@ -27,19 +27,27 @@ const (
 	// longer, and a hostile length must not make us allocate.
 	maxReply = 256 << 10
 
+	// maxHandle is the protocol's own limit, in bytes.
+	maxHandle = 256
+
 	// chunk is the payload of a read or write that every server takes.
 	chunk = 32 << 10
+
+	// writePiece is what the connection has to take within the silence allowed.
+	writePiece = 64 << 10
 )
 
-// Client is one SFTP session. Its methods may be called concurrently.
+// Client is one SFTP session. Its methods may be called concurrently. Those that
+// send do not wait for the network: a server that takes nothing must not hold up
+// a caller whose context has ended.
 type Client struct {
 	conn    io.ReadWriteCloser
 	silence time.Duration
 	ext     map[string]string
 
-	sendMu sync.Mutex // one packet at a time; guards the order on the wire
-
 	mu       sync.Mutex
+	out      []byte    // whole packets that wait to be written, in order
+	more     sync.Cond // out has grown, or the session has ended
 	calls    map[uint32]*Call
 	nextID   uint32
 	err      error     // why the session ended, nil while it lives
@@ -57,16 +65,16 @@ func New(ctx context.Context, conn io.ReadWriteCloser, silence time.Duration) (*
 		calls:   make(map[uint32]*Call),
 		done:    make(chan struct{}),
 	}
+	c.more.L = &c.mu
 	version := &Call{c: c, op: "start SFTP", done: make(chan struct{})}
 	c.calls[0] = version // the version packet carries no id; see readLoop
 	c.nextID = 1
 	c.progress = time.Now()
+	c.out = []byte{0, 0, 0, 5, typeInit, 0, 0, 0, 3}
 
 	go c.watch()
 	go c.readLoop()
-	if err := c.write([]byte{0, 0, 0, 5, typeInit, 0, 0, 0, 3}); err != nil {
-		c.fail(err)
-	}
+	go c.writeLoop()
 	p, err := version.Wait(ctx)
 	if err != nil {
 		c.Close()
@@ -116,8 +124,9 @@ func (c *Client) fail(err error) {
 	}
 	c.err = err
 	calls := c.calls
-	c.calls = nil
+	c.calls, c.out = nil, nil
 	close(c.done)
+	c.more.Broadcast()
 	c.mu.Unlock()
 
 	// Closing is what frees a writer that is stuck; it may itself block on a
@@ -160,17 +169,36 @@ func (c *Client) watch() {
 	}
 }
 
-// write sends one whole packet.
-func (c *Client) write(p []byte) error {
-	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
-	if _, err := c.conn.Write(p); err != nil {
-		return err
+// writeLoop writes what is queued. Packets that were queued together go out
+// together.
+func (c *Client) writeLoop() {
+	var spare []byte
+	for {
+		c.mu.Lock()
+		for len(c.out) == 0 && c.err == nil {
+			c.more.Wait()
+		}
+		if c.err != nil {
+			c.mu.Unlock()
+			return
+		}
+		batch := c.out
+		c.out = spare[:0]
+		c.mu.Unlock()
+
+		for rest := batch; len(rest) > 0; {
+			n := min(len(rest), writePiece)
+			if _, err := c.conn.Write(rest[:n]); err != nil {
+				c.fail(lost(err))
+				return
+			}
+			rest = rest[n:]
+			c.mu.Lock()
+			c.progress = time.Now()
+			c.mu.Unlock()
+		}
+		spare = batch
 	}
-	c.mu.Lock()
-	c.progress = time.Now()
-	c.mu.Unlock()
-	return nil
 }
 
 // readLoop hands each answer to the call that waits for it.

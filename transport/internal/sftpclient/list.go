@@ -29,7 +29,7 @@ func (o OpenCall) List(ctx context.Context, fn func(Entry) error) error {
 	}
 	defer h.Close()
 	next := func() *Call {
-		return h.c.start("list", h.path, typeReaddir, appendString(nil, h.id))
+		return h.start(&Call{op: "list"}, typeReaddir, nil, nil)
 	}
 	// Most folders fit a page or two; more is asked for once they do not.
 	pages := []*Call{next(), next()}

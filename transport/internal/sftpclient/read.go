@@ -24,6 +24,7 @@ type File struct {
 	rest   []byte // answered and not yet read
 	offset int64  // of the end of rest
 	err    error
+	closed bool
 }
 
 type ask struct {
@@ -34,10 +35,9 @@ type ask struct {
 
 // read asks for n bytes at off; fewer may come.
 func (h *Handle) read(off int64, n int) *Call {
-	b := appendString(nil, h.id)
-	b = binary.BigEndian.AppendUint64(b, uint64(off))
+	b := binary.BigEndian.AppendUint64(nil, uint64(off))
 	b = binary.BigEndian.AppendUint32(b, uint32(n))
-	return h.c.start("read", h.path, typeRead, b)
+	return h.start(&Call{op: "read"}, typeRead, b, nil)
 }
 
 // data waits for the bytes of a read; io.EOF is the end of the file.
@@ -72,16 +72,27 @@ func (o OpenCall) Reader(ctx context.Context) (*File, error) {
 	f := &File{ctx: ctx, h: h}
 	stat := h.Stat()
 	f.askTo(8 * chunk) // in the same flight; a shorter file answers with its end
-	attrs, err := stat.Attrs(ctx)
-	if err == nil && attrs.Mode != 0 && attrs.Mode&0o170000 != 0o100000 {
-		err = &fs.PathError{Op: "open", Path: h.path, Err: errors.New("not a regular file")}
-	}
+	attrs, err := h.readable(ctx, stat)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	f.size = attrs.Size
 	return f, nil
+}
+
+// readable waits for the attributes of a file that is to be read.
+func (h *Handle) readable(ctx context.Context, stat *Call) (Attrs, error) {
+	attrs, err := stat.Attrs(ctx)
+	switch {
+	case err != nil:
+		return attrs, err
+	case !attrs.IsRegular():
+		return attrs, &fs.PathError{Op: "open", Path: h.path, Err: errors.New("not a regular file")}
+	case !attrs.sized:
+		return attrs, &fs.PathError{Op: "open", Path: h.path, Err: errors.New("the server does not tell its size")}
+	}
+	return attrs, nil
 }
 
 // Size is the file's length when it was opened, in bytes.
@@ -134,10 +145,15 @@ func (f *File) next() error {
 	return nil
 }
 
-// Close gives the file up. It does not wait for the server.
+// Close gives the file up. It does not wait for the server. A second Close does
+// nothing.
 func (f *File) Close() error {
+	if f.closed {
+		return nil
+	}
+	f.closed = true
 	f.err = fs.ErrClosed
-	f.queue = nil
+	f.queue, f.rest = nil, nil
 	f.h.Close()
 	return nil
 }
@@ -155,12 +171,9 @@ func (o OpenCall) Head(ctx context.Context, n int) (data []byte, size int64, err
 		k := min(chunk, n-off)
 		reads = append(reads, ask{h.read(int64(off), k), int64(off), k})
 	}
-	attrs, err := stat.Attrs(ctx)
+	attrs, err := h.readable(ctx, stat)
 	if err != nil {
 		return nil, 0, err
-	}
-	if attrs.IsDir() {
-		return nil, 0, &fs.PathError{Op: "open", Path: h.path, Err: errors.New("is a folder")}
 	}
 	for len(reads) > 0 {
 		a := reads[0]
@@ -178,6 +191,9 @@ func (o OpenCall) Head(ctx context.Context, n int) (data []byte, size int64, err
 			continue
 		}
 		reads = reads[1:]
+	}
+	if want := min(int64(n), attrs.Size); int64(len(data)) < want {
+		return nil, 0, fmt.Errorf("read %s: the file ends at byte %d of %d: %w", h.path, len(data), attrs.Size, io.ErrUnexpectedEOF)
 	}
 	return data, attrs.Size, nil
 }

@@ -16,10 +16,14 @@ type Handle struct {
 // OpenCall is an Open or Opendir that has been sent.
 type OpenCall struct{ *Call }
 
-// Handle waits for the open file.
+// Handle waits for the open file. If ctx ends first the file is closed as soon
+// as it is open.
 func (o OpenCall) Handle(ctx context.Context) (*Handle, error) {
 	id, err := o.handle(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			o.Discard()
+		}
 		return nil, err
 	}
 	return &Handle{o.c, id, o.path}, nil
@@ -52,20 +56,29 @@ func appendMode(b []byte, mode uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, mode)
 }
 
-// Close closes the file.
+// start sends a request about the open file: its type, and its body behind the
+// handle, in two parts.
+func (h *Handle) start(call *Call, kind byte, body, payload []byte) *Call {
+	call.path, call.onHandle = h.path, true
+	return h.c.send(call, kind, append(appendString(nil, h.id), body...), payload)
+}
+
+// Close closes the file. It must be called once: the server may give the same
+// handle to the next file.
 func (h *Handle) Close() *Call {
-	return h.c.start("close", h.path, typeClose, appendString(nil, h.id))
+	return h.start(&Call{op: "close"}, typeClose, nil, nil)
 }
 
 // Stat asks for the attributes of the open file.
 func (h *Handle) Stat() *Call {
-	return h.c.start("stat", h.path, typeFstat, appendString(nil, h.id))
+	return h.start(&Call{op: "stat"}, typeFstat, nil, nil)
 }
 
 // Fsync asks for the file, or OpenSSH's folder, to be put on stable storage.
 // It covers the writes that were sent before it.
 func (h *Handle) Fsync() *Call {
-	return h.c.extended("fsync", h.path, "fsync@openssh.com", appendString(nil, h.id))
+	body := appendString(appendString(nil, "fsync@openssh.com"), h.id)
+	return h.c.send(&Call{op: "fsync", path: h.path, onHandle: true}, typeExtended, body, nil)
 }
 
 // Stat asks for the attributes of the file that path leads to.
@@ -110,7 +123,8 @@ func (c *Client) extended(op, path, name string, body []byte) *Call {
 
 // Space says how much room a file system has.
 type Space struct {
-	Total, Free int64 // bytes; Free is what the user may use
+	Total, Free int64  // bytes; Free is what the user may use
+	Files       uint64 // 0 where the file system does not count them
 	FreeFiles   uint64
 	ReadOnly    bool
 }
@@ -130,9 +144,9 @@ func (c *Client) Space(ctx context.Context, path string) (Space, error) {
 	}
 	r := reader{b: p.body}
 	_, frsize, blocks, _, bavail := r.uint64(), r.uint64(), r.uint64(), r.uint64(), r.uint64()
-	_, _, favail, _, flags := r.uint64(), r.uint64(), r.uint64(), r.uint64(), r.uint64()
+	files, _, favail, _, flags := r.uint64(), r.uint64(), r.uint64(), r.uint64(), r.uint64()
 	if r.err != nil || frsize > 1<<30 || blocks > 1<<62/(frsize+1) || bavail > blocks {
 		return Space{}, call.wrap(errProtocol)
 	}
-	return Space{int64(blocks * frsize), int64(bavail * frsize), favail, flags&1 != 0}, nil
+	return Space{int64(blocks * frsize), int64(bavail * frsize), files, favail, flags&1 != 0}, nil
 }

@@ -69,10 +69,14 @@ var errProtocol = errors.New("the server's answer does not fit the request")
 
 // StatusError is a request that the server refused. It is fs.ErrNotExist,
 // fs.ErrPermission or fs.ErrExist where the code says so; OpenSSH's Failure
-// says nothing of the kind: look instead of guessing.
+// says nothing of the kind: look instead of guessing. It is fs.ErrNotExist only
+// in answer to a request by name: OpenSSH has the same code for a handle that has
+// gone bad, and an open file that cannot be read is not an absent one.
 type StatusError struct {
 	Code    uint32
 	Message string // the server's words, not to be trusted
+
+	onHandle bool
 }
 
 func (e *StatusError) Error() string {
@@ -90,7 +94,7 @@ func (e *StatusError) Error() string {
 func (e *StatusError) Is(target error) bool {
 	switch e.Code {
 	case statusNoSuchFile, statusNoSuchPath:
-		return target == fs.ErrNotExist
+		return target == fs.ErrNotExist && !e.onHandle
 	case statusPermission, statusProtected:
 		return target == fs.ErrPermission
 	case statusExists:
@@ -104,7 +108,12 @@ type Attrs struct {
 	Size    int64
 	Mode    uint32 // POSIX, with the type bits
 	ModTime time.Time
+
+	sized bool // the server has told the size
 }
+
+// IsRegular reports whether the file is an ordinary one, as far as is known.
+func (a Attrs) IsRegular() bool { t := a.Mode & 0o170000; return t == 0 || t == 0o100000 }
 
 // IsDir reports whether the file is a folder.
 func (a Attrs) IsDir() bool { return a.Mode&0o170000 == 0o040000 }
@@ -156,7 +165,7 @@ func (r *reader) attrs() Attrs {
 		if size > 1<<62 {
 			r.err = errProtocol
 		}
-		a.Size = int64(size)
+		a.Size, a.sized = int64(size), true
 	}
 	if flags&attrUIDGID != 0 {
 		r.bytes(8)

@@ -43,8 +43,9 @@ func (h *Handle) Writer(ctx context.Context, trip time.Duration) *Writer {
 	return w
 }
 
-// WriteAt sends p to be written at off. It returns when p has been sent; an
-// error of an earlier write is returned by a later one, or by Flush.
+// WriteAt sends p, which it does not keep, to be written at off. It returns when
+// there is room for p among what is under way, or the context has ended. An error
+// of an earlier write is returned by a later one, or by Flush.
 func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
 	sent := 0
 	for sent < len(p) {
@@ -69,14 +70,10 @@ func (w *Writer) send(p []byte, off int64) error {
 		w.acknowledged(len(p), nil)
 		return err
 	}
-	body := make([]byte, 0, 4+len(w.h.id)+12+len(p))
-	body = appendString(body, w.h.id)
-	body = binary.BigEndian.AppendUint64(body, uint64(off))
+	body := binary.BigEndian.AppendUint64(nil, uint64(off))
 	body = binary.BigEndian.AppendUint32(body, uint32(len(p)))
-	body = append(body, p...)
-
 	n := len(p)
-	w.h.c.send(&Call{op: "write", path: w.h.path, then: func(call *Call) {
+	w.h.start(&Call{op: "write", then: func(call *Call) {
 		err := call.err
 		if err == nil {
 			err = call.status(call.answer)
@@ -84,7 +81,7 @@ func (w *Writer) send(p []byte, off int64) error {
 			err = call.wrap(err)
 		}
 		w.acknowledged(n, err)
-	}}, typeWrite, body)
+	}}, typeWrite, body, p)
 	return nil
 }
 
@@ -98,8 +95,8 @@ func (w *Writer) acknowledged(n int, err error) {
 	w.mu.Unlock()
 }
 
-// Flush waits until every write has been acknowledged and returns the first
-// error of any of them.
+// Flush waits until every write has been acknowledged, one has failed or the
+// context has ended, and returns the first error. No WriteAt may follow.
 func (w *Writer) Flush() error {
 	defer w.stop()
 	w.mu.Lock()

@@ -1,0 +1,187 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"walship/internal/testpg"
+)
+
+// guardSplit is a cluster of which a standby was promoted while the old primary
+// went on: the archive holds the history of timeline 2 but no segment of it, and
+// of timeline 1 full segments with rows that timeline 2 never had.
+type guardSplit struct {
+	*guardArchive
+	backup    string          // a base backup from before
+	promoted  *testpg.Cluster // on timeline 2
+	streaming *testpg.Cluster // a standby up to the fork, whose primary is gone
+	unguarded *testpg.Cluster // another one, without the guard and not started
+	fork      string          // the segment of timeline 1 that was left, archived with other rows
+}
+
+// What rows the split's servers have.
+const (
+	guardBefore   = "base archived"                // up to the last segment that both timelines share
+	guardShared   = "base archived streamed"       // up to the fork
+	guardRight    = "base archived streamed right" // timeline 2
+	guardDiverged = "base archived streamed diverged more"
+)
+
+func newGuardSplit(t *testing.T) *guardSplit {
+	t.Helper()
+	s := &guardSplit{guardArchive: newGuardArchive(t)}
+	old := guardPrimary(t, s.guardArchive, nil)
+	guardAdd(old, "base")
+	s.backup = guardBackup(t, old)
+	guardAdd(old, "archived")
+	old.Archive(guardLimit)
+
+	s.promoted = testpg.Restore(t, s.backup)
+	s.promoted.WriteRecovery(true, map[string]string{"primary_conninfo": old.ConnInfo(), "recovery_target_timeline": "latest"})
+	must(t, s.promoted.Start())
+	guardAdd(old, "streamed")
+	guardWaitRows(t, s.promoted, guardShared)
+	must(t, s.promoted.Stop(testpg.Fast))
+
+	ends := func(restore string) *testpg.Cluster {
+		return guardServer(t, s.promoted.Data, true, map[string]string{"primary_conninfo": guardDead(old), "restore_command": restore})
+	}
+	s.streaming, s.unguarded = ends(s.fetch()), ends(s.fetch("--no-fork-guard"))
+	must(t, s.streaming.Start())
+
+	s.promoted.SetConf(map[string]string{"primary_conninfo": ""})
+	must(t, s.promoted.Start())
+	s.fork = old.CurrentWALFile()
+	guardPromote(t, s.promoted)
+	s.promoted.WaitArchived(guardLimit, "00000002.history")
+
+	guardAdd(old, "diverged")
+	if name := old.Archive(guardLimit); name != s.fork {
+		t.Fatalf("diverged in %s, not in %s", name, s.fork)
+	}
+	guardAdd(old, "more")
+	old.Archive(guardLimit)
+	must(t, old.Kill9())
+	if guardRows(s.promoted) != guardShared || s.stored(s.first()) != "" {
+		t.Fatalf("timeline 2 has rows %q and is archived as %q", guardRows(s.promoted), s.stored(s.first()))
+	}
+	return s
+}
+
+// first is the first segment of timeline 2.
+func (s *guardSplit) first() string { return "00000002" + s.fork[8:] }
+
+// heal lets the first segment of timeline 2 arrive.
+func (s *guardSplit) heal(t *testing.T) {
+	t.Helper()
+	guardAdd(s.promoted, "right")
+	if name := s.promoted.Archive(guardLimit); name != s.first() {
+		t.Fatalf("timeline 2 goes on in %s, not in %s", name, s.first())
+	}
+}
+
+// withheld is what the log says while the guard holds.
+func (s *guardSplit) withheld() string {
+	return regexp.QuoteMeta("withheld: " + s.fork + ", as timeline 2 has left timeline 1 at ")
+}
+
+// Timeline 2's history is archived and its first segment is not, while the old
+// primary's segment of the same number is. With the guard nobody replays what
+// never was on timeline 2, and all go on when its segment arrives. Without it
+// the standbys do, and can neither go on nor start again, and archive recovery
+// opens with rows that are no part of timeline 2.
+func TestForkGuard(t *testing.T) {
+	t.Parallel()
+	s := newGuardSplit(t)
+	only := func(command string) map[string]string { return map[string]string{"restore_command": command} }
+	archiveOnly := guardServer(t, s.backup, true, only(s.fetch()))
+	recovery := guardServer(t, s.backup, false, only(s.fetch()))
+	aimed := guardServer(t, s.backup, false, map[string]string{"restore_command": s.fetch(), "recovery_target_timeline": "1"})
+	unguarded := only(s.fetch("--no-fork-guard"))
+	astray := []*testpg.Cluster{s.unguarded, guardServer(t, s.backup, true, unguarded)}
+	opened := guardServer(t, s.backup, false, unguarded)
+
+	must(t, archiveOnly.Start())
+	for _, c := range append(astray, opened, aimed) {
+		must(t, c.Launch())
+	}
+	guardStops(t, recovery, s.withheld())
+	archiveOnly.WaitLog(guardLimit, s.withheld())
+	s.streaming.WaitLog(guardLimit, s.withheld())
+	if got := guardRows(archiveOnly); got != guardBefore {
+		t.Errorf("the archive-only standby has rows %q", got)
+	}
+	if got := guardRows(s.streaming); got != guardShared {
+		t.Errorf("the streaming standby has rows %q", got)
+	}
+	for _, c := range append(astray, opened, aimed) { // who aims at timeline 1 gets it
+		guardWaitRows(t, c, guardDiverged)
+	}
+	must(t, opened.WaitPrimary(guardLimit))
+
+	s.heal(t)
+	guardWaitRows(t, archiveOnly, guardRight)
+	guardWaitRows(t, s.streaming, guardRight)
+	guardRecovers(t, recovery, guardRight)
+	for _, c := range astray {
+		must(t, c.Stop(testpg.Fast))
+		if err := c.Start(); err == nil || !strings.Contains(err.Error(), "requested timeline 2 is not a child of this server's history") {
+			t.Errorf("a standby that has gone astray starts again: %v", err)
+		}
+	}
+}
+
+// A history that cannot be had at the start hides the newer timeline from
+// PostgreSQL: the archive is unreachable for it alone, or it is damaged.
+func TestDoubtfulHistory(t *testing.T) {
+	t.Parallel()
+	s := newGuardSplit(t)
+	s.heal(t)
+	outage := filepath.Join(testpg.Dir(t), "outage")
+	must(t, os.WriteFile(outage, nil, 0o644))
+	unreachable := guardScript(t, fmt.Sprintf(`
+case $1 in
+*.history) test -e %s && exec %s fetch --archive=sftp://nobody@127.0.0.1:1/ "$@" ;;
+esac
+exec %[2]s fetch --archive=%s "$@"
+`, outage, s.walship, s.url()))
+	history := s.stored("00000002.history")
+	whole, err := os.ReadFile(history)
+	must(t, err)
+	broken := s.guardArchive.copy(t)
+	must(t, os.WriteFile(broken.stored("00000002.history"), append(whole[:len(whole)-2:len(whole)-2], 0, 0), 0o600))
+
+	for _, doubt := range []struct {
+		name, command string
+		why           string // what is said when the history is asked for
+		withheld      string // and when the segment is
+		mend          func() error
+	}{
+		{"unreachable", unreachable + " %f %p", "cannot connect|connection refused", s.withheld(),
+			func() error { return os.Remove(outage) }},
+		{"damaged", broken.fetch(), `00000002\.history\.zst: stored file is damaged`, `00000002\.history\.zst: stored file is damaged`,
+			func() error { return os.WriteFile(broken.stored("00000002.history"), whole, 0o600) }},
+	} {
+		t.Run(doubt.name, func(t *testing.T) {
+			settings := map[string]string{"restore_command": doubt.command}
+			standby := guardServer(t, s.backup, true, settings)
+			recovery := guardServer(t, s.backup, false, settings)
+			must(t, standby.Launch())
+			guardStops(t, recovery, doubt.why)
+			standby.WaitLog(guardLimit, doubt.withheld)
+			if got := guardRows(standby); strings.Contains(got, "diverged") {
+				t.Errorf("the standby has rows %q", got)
+			}
+			must(t, doubt.mend())
+			guardWaitRows(t, standby, guardRight)
+			guardRecovers(t, recovery, guardRight)
+			if got := guardTimeline(recovery); got != "3" {
+				t.Errorf("recovered to timeline %s", got)
+			}
+		})
+	}
+}
