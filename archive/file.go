@@ -106,7 +106,7 @@ func (f *file) identify() error {
 }
 
 func (f *file) refuse(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s: %s", ErrRefused, f.name, fmt.Sprintf(format, args...))
 }
 
 // check refuses content that is not what the name says. warn is told of a
@@ -138,7 +138,11 @@ func (f *file) check(headers bool, warn func(string)) error {
 		warn(fmt.Sprintf("%s: %v; the rest of its header fits, so it is stored: is this walship older than the server?", f.name, err))
 		return nil
 	}
-	return transport.WithHint(fmt.Errorf("%w: %w", ErrRefused, err),
+	err = fmt.Errorf("%w: %s: %w", ErrRefused, f.name, err)
+	if !errors.Is(err, walpage.ErrMagic) {
+		return err
+	}
+	return transport.WithHint(err,
 		`a server whose WAL walship cannot read, such as one that encrypts it, needs header_check = "off"; otherwise see whether the file is damaged: pg_waldump `+f.path)
 }
 

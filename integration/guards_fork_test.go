@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"walship/internal/testpg"
+	"walship/internal/testsshd"
 )
 
 // guardSplit is a cluster of which a standby was promoted while the old primary
@@ -16,11 +17,13 @@ import (
 // of timeline 1 full segments with rows that timeline 2 never had.
 type guardSplit struct {
 	*guardArchive
-	backup    string          // a base backup from before
-	promoted  *testpg.Cluster // on timeline 2
-	streaming *testpg.Cluster // a standby up to the fork, whose primary is gone
-	unguarded *testpg.Cluster // another one, without the guard and not started
-	fork      string          // the segment of timeline 1 that was left, archived with other rows
+	backup   string          // a base backup from before
+	promoted *testpg.Cluster // on timeline 2
+
+	// Standbys that have streamed up to the fork and lost their primary: one that
+	// ran when timeline 2 began, and two that have not been started since.
+	running, streaming, unguarded *testpg.Cluster
+	fork                          string // the segment of timeline 1 that was left, archived with other rows
 }
 
 // What rows the split's servers have.
@@ -50,8 +53,8 @@ func newGuardSplit(t *testing.T) *guardSplit {
 	ends := func(restore string) *testpg.Cluster {
 		return guardServer(t, s.promoted.Data, true, map[string]string{"primary_conninfo": guardDead(old), "restore_command": restore})
 	}
-	s.streaming, s.unguarded = ends(s.fetch()), ends(s.fetch("--no-fork-guard"))
-	must(t, s.streaming.Start())
+	s.running, s.streaming, s.unguarded = ends(s.fetch()), ends(s.fetch()), ends(s.fetch("--no-fork-guard"))
+	must(t, s.running.Start())
 
 	s.promoted.SetConf(map[string]string{"primary_conninfo": ""})
 	must(t, s.promoted.Start())
@@ -105,33 +108,29 @@ func TestForkGuard(t *testing.T) {
 	astray := []*testpg.Cluster{s.unguarded, guardServer(t, s.backup, true, unguarded)}
 	opened := guardServer(t, s.backup, false, unguarded)
 
-	must(t, archiveOnly.Start())
-	for _, c := range append(astray, opened, aimed) {
+	for _, c := range append(astray, opened, aimed, archiveOnly, s.streaming) {
 		must(t, c.Launch())
 	}
 	guardStops(t, recovery, s.withheld())
 	archiveOnly.WaitLog(guardLimit, s.withheld())
 	s.streaming.WaitLog(guardLimit, s.withheld())
-	if got := guardRows(archiveOnly); got != guardBefore {
-		t.Errorf("the archive-only standby has rows %q", got)
-	}
-	if got := guardRows(s.streaming); got != guardShared {
-		t.Errorf("the streaming standby has rows %q", got)
-	}
+	guardWaitRows(t, archiveOnly, guardBefore)
+	guardWaitRows(t, s.streaming, guardShared)
+	guardWaitRows(t, s.running, guardShared)
 	for _, c := range append(astray, opened, aimed) { // who aims at timeline 1 gets it
 		guardWaitRows(t, c, guardDiverged)
 	}
 	must(t, opened.WaitPrimary(guardLimit))
 
 	s.heal(t)
-	guardWaitRows(t, archiveOnly, guardRight)
-	guardWaitRows(t, s.streaming, guardRight)
+	for _, c := range []*testpg.Cluster{archiveOnly, s.streaming, s.running} {
+		guardWaitRows(t, c, guardRight)
+	}
 	guardRecovers(t, recovery, guardRight)
 	for _, c := range astray {
 		must(t, c.Stop(testpg.Fast))
-		if err := c.Start(); err == nil || !strings.Contains(err.Error(), "requested timeline 2 is not a child of this server's history") {
-			t.Errorf("a standby that has gone astray starts again: %v", err)
-		}
+		must(t, c.Launch())
+		c.WaitLog(guardLimit, "FATAL:  requested timeline 2 (is not a child of this server's history|does not contain minimum recovery point)")
 	}
 }
 
@@ -141,19 +140,32 @@ func TestDoubtfulHistory(t *testing.T) {
 	t.Parallel()
 	s := newGuardSplit(t)
 	s.heal(t)
-	outage := filepath.Join(testpg.Dir(t), "outage")
+	dir := testpg.Dir(t)
+	outage, key := filepath.Join(dir, "outage"), filepath.Join(dir, "key")
 	must(t, os.WriteFile(outage, nil, 0o644))
+	_, private := testsshd.NewKey(t, "", "")
+	must(t, os.WriteFile(key, private, 0o600))
+	must(t, testpg.Own(dir))
 	unreachable := guardScript(t, fmt.Sprintf(`
 case $1 in
-*.history) test -e %s && exec %s fetch --archive=sftp://nobody@127.0.0.1:1/ "$@" ;;
+*.history) test -e %s && exec %s fetch --archive=sftp://nobody@127.0.0.1:1/ --ssh-key=%s "$@" ;;
 esac
-exec %[2]s fetch --archive=%s "$@"
-`, outage, s.walship, s.url()))
+exec %[2]s fetch --archive=%[4]s "$@"
+`, outage, s.walship, key, s.url()))
 	history := s.stored("00000002.history")
 	whole, err := os.ReadFile(history)
 	must(t, err)
 	broken := s.guardArchive.copy(t)
 	must(t, os.WriteFile(broken.stored("00000002.history"), append(whole[:len(whole)-2:len(whole)-2], 0, 0), 0o600))
+
+	// Taken for absence, with the fork guard off, it makes PostgreSQL begin a
+	// second timeline 2, behind rows that the first one never had.
+	opened := guardServer(t, s.backup, false, map[string]string{"restore_command": unreachable + " %f %p --no-fork-guard || exit 1"})
+	guardRecovers(t, opened, guardDiverged)
+	if got := guardTimeline(opened); got != "2" {
+		t.Errorf("opened on timeline %s", got)
+	}
+	must(t, opened.Stop(testpg.Immediate))
 
 	for _, doubt := range []struct {
 		name, command string

@@ -15,7 +15,7 @@ import (
 )
 
 // guardLimit is how long what must happen may take on a loaded machine.
-const guardLimit = 90 * time.Second
+const guardLimit = 25 * time.Second
 
 // guardArchive is an archive in a local folder.
 type guardArchive struct {

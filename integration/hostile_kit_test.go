@@ -66,6 +66,7 @@ func hostileDataOf(t testing.TB, fixture string, size int, magic uint16) *hostil
 	c.ID = binary.LittleEndian.Uint64(control)
 	hostileOK(t, os.WriteFile(filepath.Join(c.Dir, "PG_VERSION"), version, 0o600))
 	hostileOK(t, os.WriteFile(filepath.Join(c.Dir, "global", "pg_control"), control, 0o600))
+	hostileOK(t, os.WriteFile(filepath.Join(c.Dir, "postgresql.conf"), nil, 0o600))
 	return c
 }
 

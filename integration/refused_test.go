@@ -35,13 +35,17 @@ func TestRefused(t *testing.T) {
 			}
 			p := c.run(env, "push", "pg_wal/pushed", r.name)
 			t.Logf("%s, %s: %d\n%s", store, r.what, p.code, p.text())
-			if want := max(r.code, 4); p.code != want {
+			want := 4
+			if strings.HasPrefix(r.name, "-") {
+				want = 2 // a flag that does not exist
+			}
+			if p.code != want {
 				t.Errorf("%s, %s: code %d instead of %d", store, r.what, p.code, want)
 			}
 			if err := hostileLines(p.text()); err != nil {
 				t.Errorf("%s, %s: %v", store, r.what, err)
 			}
-			if !strings.Contains(p.text(), "walship: hint: ") {
+			if want == 4 && !strings.Contains(p.text(), "walship: hint: ") {
 				t.Errorf("%s, %s: no hint", store, r.what)
 			}
 			if len(p.text()) > 1000 {
@@ -58,7 +62,6 @@ type hostileRefusal struct {
 	what    string
 	name    string
 	content []byte // nil: the right content of segment 5
-	code    int    // 0: refused, 4
 }
 
 func (c *hostileCluster) refusals() []hostileRefusal {
@@ -115,6 +118,29 @@ func (c *hostileCluster) refusals() []hostileRefusal {
 		{what: "timeline 0", name: "000000000000000000000005"},
 		{what: "history of timeline 0", name: "00000000.history"},
 		{what: "a stored file's name", name: five + ".zst"},
-		{what: "a flag", name: "--version", code: 2},
+		{what: "a flag", name: "--\x1b[2Jversion"},
+	}
+}
+
+// A name that no WAL file has is doubt for fetch, in the mode's own way.
+func TestFetchOfNoName(t *testing.T) {
+	t.Parallel()
+	c, root := hostileData(t), t.TempDir()
+	env := hostileFile(root)
+	c.must(0, env, "init")
+	for mode, want := range map[string]int{"archive recovery": 126, "standby": 1, "ending": 1} {
+		c.mode(mode)
+		for _, r := range c.refusals() {
+			if r.content != nil || r.name == c.name(5) {
+				continue
+			}
+			p := c.must(want, env, "fetch", r.name, "pg_wal/RECOVERYXLOG")
+			if err := hostileLines(strings.Replace(p.text(), "walship: warning: ", "walship: ", 1)); err != nil {
+				t.Errorf("%s, %s: %v", mode, r.what, err)
+			}
+			if _, err := os.Stat(filepath.Join(c.Dir, "pg_wal", "RECOVERYXLOG")); err == nil {
+				t.Errorf("%s, %s: something was delivered", mode, r.what)
+			}
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"walship/internal/fault"
+	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/internal/walpage"
 	"walship/transport"
@@ -193,7 +194,8 @@ func (q *question) copy(to io.Writer, content *stored.Content) error {
 }
 
 // checkHeader compares the first page with the name. A header that nobody here
-// can read is let pass if a record vouches for the content.
+// can read is let pass if a record vouches for the content, or if the server is
+// newer than walship and the rest of the header fits.
 func (q *question) checkHeader(front []byte, recorded bool) error {
 	if !q.HeaderCheck {
 		return nil
@@ -207,14 +209,25 @@ func (q *question) checkHeader(front []byte, recorded bool) error {
 		return fmt.Errorf("%w: %w", stored.ErrDamaged, err)
 	}
 	err = h.Check(q.name.Segment, geometry, q.cluster.SystemID)
-	if errors.Is(err, walpage.ErrMagic) && (recorded || h.Fits(q.name.Segment, geometry, q.cluster.SystemID)) {
-		return nil
+	if err == nil && !recorded && q.Data != nil && h.Major() != q.Data.Version.String() {
+		err = fmt.Errorf("its page magic is that of PostgreSQL %s, the data directory is of %s", h.Major(), q.Data.Version)
+	}
+	if errors.Is(err, walpage.ErrMagic) {
+		newer := q.Data == nil || q.Data.Version > newestKnown
+		if recorded || newer && h.Fits(q.name.Segment, geometry, q.cluster.SystemID) {
+			return nil
+		}
+		return transport.WithHint(fmt.Errorf("%w: %w", stored.ErrDamaged, err),
+			`if it is WAL that walship cannot read, such as that of a server that encrypts it: header_check = "off"`)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", stored.ErrDamaged, err)
 	}
 	return nil
 }
+
+// newestKnown is the newest version whose page magic walpage knows.
+const newestKnown pgdata.Version = 180000
 
 // geometry is how the cluster cuts its WAL; without a data directory the header
 // itself tells.

@@ -56,6 +56,11 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 	if err := q.guardGap(ctx); err != nil {
 		return err
 	}
+	if id.SystemID != 0 {
+		if err := q.kept(ctx); err != nil {
+			return err
+		}
+	}
 	return fmt.Errorf("%w: %s", ErrNotThere, name)
 }
 

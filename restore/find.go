@@ -71,6 +71,22 @@ func (f *Fetcher) identity(ctx context.Context, c layout.Cluster) (layout.Identi
 	return id, nil
 }
 
+// kept checks that the folder is there in which the file would lie below: an
+// archive that has lost it cannot say what it holds.
+func (q *question) kept(ctx context.Context) error {
+	folder := q.cluster.WAL()
+	if q.name.Kind == walname.KindHistory {
+		folder = q.cluster.Histories()
+	}
+	err := q.Store.List(ctx, folder, func(transport.FileInfo) error { return fs.SkipAll })
+	if errors.Is(err, fs.ErrNotExist) {
+		return transport.WithHint(
+			fmt.Errorf("%w: its folder %s is missing", ErrArchive, folder),
+			"is a disk of its own mounted there, or was the folder moved away? for an archive that is to begin anew: walship init")
+	}
+	return err
+}
+
 // places lists where the file may lie: first walship's own, then the flat folder
 // in which another tool began.
 func (q *question) places() []string {

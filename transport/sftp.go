@@ -83,10 +83,27 @@ func (s *SFTP) connect() *link {
 	l := &link{done: make(chan struct{})}
 	go func() {
 		l.session, l.err = s.dial()
+		if l.err != nil {
+			l.err = dialError{l.err}
+		}
 		close(l.done)
 	}()
 	return l
 }
+
+// dialError is a login that failed. It keeps its classes but those of files: a
+// key file that is not there must never look like an archived file that is not.
+type dialError struct{ error }
+
+func (e dialError) Is(target error) bool {
+	switch target {
+	case fs.ErrNotExist, fs.ErrExist, fs.ErrPermission:
+		return false
+	}
+	return errors.Is(e.error, target)
+}
+
+func (e dialError) Hint() string { return Hint(e.error) }
 
 // session waits for the connection, and makes a new one if it has died.
 func (s *SFTP) session(ctx context.Context) (*session, error) {
@@ -150,7 +167,7 @@ func (s *SFTP) unreachable(err error) error {
 // explain gives an error of the server's its class.
 func (s *SFTP) explain(err error) error {
 	var status *sftpclient.StatusError
-	if errors.As(err, &status) && (status.Code == sftpclient.StatusNoSpace || status.Code == sftpclient.StatusQuota) {
+	if errors.As(err, &status) && !errors.Is(err, ErrFull) && (status.Code == sftpclient.StatusNoSpace || status.Code == sftpclient.StatusQuota) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
@@ -175,7 +192,7 @@ func dialSession(ctx context.Context, u URL, o SSH) (*session, error) {
 		conn.Close()
 		return nil, WithHint(
 			fmt.Errorf("%w: logged in to %s, but SFTP did not start: %w", ErrUnreachable, u.Host, err),
-			`see whether the server's sshd_config has the line "Subsystem sftp internal-sftp"`)
+			`the archive host's log says why; see whether its sshd_config has the line "Subsystem sftp internal-sftp", and whether a ChrootDirectory and all folders above it belong to root and only root can write to them`)
 	}
 	// Behind an OpenSSH server there may be another's SFTP server; none other
 	// has been seen to announce all of these.

@@ -41,28 +41,28 @@ func (f *folderSync) open() {
 // fails if a folder sync is demanded and cannot be had.
 func (f *folderSync) ready(ctx context.Context) error {
 	err := f.wait(ctx)
-	var lost *sftpclient.LostError
-	if err == nil || errors.As(err, &lost) {
-		return err
-	}
-	// Absent, or a server that does not open folders.
-	absent := errors.Is(err, fs.ErrNotExist)
-	if !absent {
+	if errors.Is(err, fs.ErrNotExist) {
+		// Absent, made since, or a server that gives its refusal that name.
 		_, look := f.c.Stat(f.s.path(f.dir)).Attrs(ctx)
-		absent = errors.Is(look, fs.ErrNotExist)
-	}
-	if absent {
-		if err := f.s.makeFolder(ctx, f.c, f.dir); err != nil {
-			return err
+		if errors.Is(look, fs.ErrNotExist) {
+			look = f.s.makeFolder(ctx, f.c, f.dir)
+		}
+		if look != nil {
+			return look
 		}
 		f.open()
 		err = f.wait(ctx)
 	}
-	if err != nil && f.s.durability == Full && !errors.As(err, &lost) {
-		return f.s.noFolderSync(err)
-	}
-	if errors.As(err, &lost) {
+	return f.refused(err)
+}
+
+// refused is what err, of opening or syncing a folder, means to the Durability.
+func (f *folderSync) refused(err error) error {
+	if err == nil || isLost(err) {
 		return err
+	}
+	if f.s.durability == Full {
+		return f.s.noFolderSync(err)
 	}
 	return nil
 }
@@ -105,13 +105,8 @@ func (f *folderSync) sync() func(context.Context) error {
 	}
 	return func(ctx context.Context) error {
 		for _, call := range calls {
-			err := call.OK(ctx)
-			var lost *sftpclient.LostError
-			if errors.As(err, &lost) {
+			if err := f.refused(call.OK(ctx)); err != nil {
 				return err
-			}
-			if err != nil && f.s.durability == Full {
-				return f.s.noFolderSync(err)
 			}
 		}
 		return nil
@@ -133,6 +128,9 @@ func (f *folderSync) closeHandles() {
 	f.handles = nil
 }
 
+// errNoFolder is what stands where a folder should be.
+var errNoFolder = errors.New("not a folder")
+
 // makeFolder makes dir and what is missing above it, durably, but never the
 // topmost folder: if that is absent a disk may not be mounted.
 func (s *SFTP) makeFolder(ctx context.Context, c *session, dir string) error {
@@ -142,7 +140,8 @@ func (s *SFTP) makeFolder(ctx context.Context, c *session, dir string) error {
 	return s.mkdir(ctx, c, dir)
 }
 
-// mkdir makes dir and what is missing above it, below the root.
+// mkdir makes dir and what is missing above it, below the root. Something else
+// of that name is errNoFolder, never fs.ErrExist.
 func (s *SFTP) mkdir(ctx context.Context, c *session, dir string) error {
 	err := c.Mkdir(s.path(dir), folderMode).OK(ctx)
 	if errors.Is(err, fs.ErrNotExist) && strings.Contains(dir, "/") {
@@ -153,11 +152,13 @@ func (s *SFTP) mkdir(ctx context.Context, c *session, dir string) error {
 	}
 	if err != nil {
 		attrs, look := c.Stat(s.path(dir)).Attrs(ctx)
-		if look != nil {
+		switch {
+		case isLost(look):
+			return look
+		case look != nil:
 			return s.why(ctx, c, err)
-		}
-		if !attrs.IsDir() {
-			return &fs.PathError{Op: "mkdir", Path: s.path(dir), Err: fs.ErrExist}
+		case !attrs.IsDir():
+			return &fs.PathError{Op: "mkdir", Path: s.path(dir), Err: errNoFolder}
 		}
 	}
 	parent := s.openFolder(c, path.Dir(dir))

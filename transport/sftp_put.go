@@ -29,7 +29,7 @@ const (
 // Put takes effect with the link: until then nothing is seen under name, from
 // then on the whole file. These requests go out, each line in one round trip:
 //
-//	open(temp, CREAT|EXCL)  open(folder)  open(parent)
+//	open(folder)  open(parent)  open(temp, CREAT|EXCL)
 //	write …  fsync(temp)  close(temp)
 //	hardlink(temp, name)  remove(temp)  fsync(folder)  fsync(parent)  close …
 //
@@ -42,53 +42,65 @@ func (s *SFTP) Put(ctx context.Context, name string, src Source) error {
 	if err := valid("put", name); err != nil {
 		return err
 	}
-	taken := false
+	taken, exists := false, false
 	once := Source{Confirm: src.Confirm, Write: func(w io.WriterAt) error {
 		taken = true
 		return src.Write(w)
 	}}
-	return s.try(ctx, func(c *session) error {
-		if taken { // by the first try, whose outcome is unknown
-			return fmt.Errorf("%w: the connection to %s broke during the transfer", ErrUnreachable, s.url.Host)
-		}
-		return s.put(ctx, c, name, once)
+	again := func() bool { return !taken } // Write is called once
+	err := s.tryWhile(ctx, again, func(c *session) (err error) {
+		exists, err = s.put(ctx, c, name, once)
+		return err
 	})
+	if errors.Is(err, fs.ErrExist) && !exists {
+		err = fmt.Errorf("put %s: %v", name, err) // no promise of a file that is safe
+	}
+	return err
 }
 
-func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) error {
+// put is one try of Put. exists is true only if the name is taken, by a file
+// that has been synced.
+func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) (exists bool, err error) {
 	if err := s.promises(c); err != nil {
-		return err
+		return false, err
 	}
 	temp := tempName(name)
 	folder := s.openFolder(c, path.Dir(name))
 	defer folder.close()
 	file, trip, err := s.create(ctx, c, temp)
-	if err != nil {
-		return err
-	}
-	published := false
+	made, published := err == nil || isLost(err), false
 	defer func() {
-		if !published {
-			c.Remove(s.path(temp)) // Sweep does what this cannot
+		if !made || published {
+			return
 		}
+		// A file that fills the disk must not stay, so wait, but not for long if
+		// the caller does not: Sweep does what this cannot.
+		c.Remove(s.path(temp)).Wait(ctx)
 	}()
+	if err != nil {
+		return false, err
+	}
 	fault.At("put.created")
 
+	if err := folder.ready(ctx); err != nil {
+		file.Close()
+		return false, err
+	}
 	if err := s.fill(ctx, c, file, trip, src.Write); err != nil {
-		return err
+		return false, err
 	}
 	fault.At("put.synced")
 
-	if err := folder.ready(ctx); err != nil {
-		return err
-	}
 	if src.Confirm != nil {
 		if err := src.Confirm(); err != nil {
-			return err
+			return false, err
 		}
 	}
-	published, err = s.publish(ctx, c, s.path(temp), name, folder)
-	return err
+	if err := context.Cause(ctx); err != nil {
+		return false, err
+	}
+	published, exists, err = s.publish(ctx, c, s.path(temp), name, folder)
+	return exists, err
 }
 
 // promises fails if the server is known to lack what the Durability demands.
@@ -141,7 +153,7 @@ func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, tr
 	if c.Has("fsync@openssh.com") && !fault.Skip("put.fsync") {
 		synced = file.Fsync()
 		if !c.openSSH {
-			<-synced.Done()
+			synced.Wait(ctx) // its error comes below
 		}
 	}
 	closed := file.Close()
@@ -151,7 +163,7 @@ func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, tr
 	err = w.Flush()
 	if err == nil && synced != nil {
 		err = synced.OK(ctx)
-		if err != nil && s.durability == None {
+		if s.durability == None && !isLost(err) {
 			err = nil
 		}
 	}
@@ -162,17 +174,21 @@ func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, tr
 }
 
 // publish gives the temporary file its name and puts the folder entry on stable
-// storage. Whatever comes of it, the temporary name is not needed any more.
-func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folder *folderSync) (published bool, err error) {
+// storage. published means that the temporary name is gone, or will be when all
+// that has been sent is done.
+func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folder *folderSync) (published, exists bool, err error) {
 	to := s.path(name)
-	var done *sftpclient.Call
+	// Requests overtake nothing on OpenSSH, so the unlink and the sync need not
+	// wait for the link; but while there is another way to publish the unlink must.
+	ahead := c.openSSH && s.durability != None
+	var done, removed *sftpclient.Call
 	switch {
 	case fault.Skip("put.noreplace"):
 		done = c.PosixRename(temp, to)
 	case c.Has("hardlink@openssh.com"):
 		done = c.Link(temp, to)
-		if c.openSSH && s.durability != None {
-			c.Remove(temp) // or leave it to Sweep: nothing depends on it
+		if ahead {
+			removed = c.Remove(temp)
 		}
 	case c.openSSH:
 		done = c.Rename(temp, to) // link and unlink, on the server
@@ -180,69 +196,105 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 		return s.renameAfterLook(ctx, c, temp, name, folder)
 	}
 	if !c.openSSH {
-		<-done.Done()
+		done.Wait(ctx)
 	}
 	synced := folder.sync()
 	err = done.OK(ctx)
 	fault.At("put.published")
 	if err == nil {
-		if !c.openSSH || s.durability == None {
-			c.Remove(temp)
+		if removed == nil {
+			removed = c.Remove(temp) // fails after a rename
 		}
 		err = synced(ctx)
 		fault.At("put.folder-synced")
-		return true, err
+		if !ahead && err == nil {
+			removed.Wait(ctx) // a second name that stays does no harm and is swept
+		}
+		return true, false, err
 	}
-	var lost *sftpclient.LostError
-	if errors.As(err, &lost) || errors.Is(err, fs.ErrNotExist) {
-		return false, err
+	if isLost(err) {
+		return false, false, err
 	}
 	// OpenSSH has one word for a collision and for all other failures.
-	if attrs, look := c.Lstat(to).Attrs(ctx); look == nil {
-		return false, s.collision(ctx, c, name, attrs)
+	_, look := c.Lstat(to).Attrs(ctx)
+	switch {
+	case look == nil:
+		exists, err = s.collision(ctx, c, name)
+		return false, exists, err
+	case !errors.Is(look, fs.ErrNotExist):
+		return false, false, fmt.Errorf("publish %s: %w, and looking for the cause: %w", name, err, look)
+	case errors.Is(err, fs.ErrNotExist):
+		return false, false, fmt.Errorf("publish %s: the temporary file or the folder has vanished: %v", name, err)
 	}
-	err = s.why(ctx, c, err)
-	var status *sftpclient.StatusError
-	if !errors.As(err, &status) || errors.Is(err, ErrFull) {
-		return false, err
-	}
-	// The temporary file could be made and its name is free: most likely a file
-	// system without hard links.
-	if s.durability == None {
+	err = s.noLink(ctx, c, name, err)
+	if s.durability == None && errors.Is(err, ErrNotDurable) {
 		return s.renameAfterLook(ctx, c, temp, name, folder)
 	}
-	return false, WithHint(
-		fmt.Errorf("%w: publish %s without overwriting another file: %w", ErrNotDurable, name, err),
-		`if the archive's file system has no hard links, durability = "none" does without them`)
+	return false, false, err
+}
+
+// noLink explains why the server did not make the link name, which is free,
+// though it could make other files.
+func (s *SFTP) noLink(ctx context.Context, c *session, name string, err error) error {
+	err = s.why(ctx, c, err)
+	var status *sftpclient.StatusError
+	if !errors.As(err, &status) || errors.Is(err, ErrFull) || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	const hint = `if the archive's file system has no hard links, durability = "none" does without them`
+	if errors.Is(err, fs.ErrPermission) && !s.writable(ctx, c, name) {
+		return err
+	}
+	return WithHint(fmt.Errorf("%w: publish %s without overwriting another file: %v", ErrNotDurable, name, err), hint)
+}
+
+// writable reports whether a file can be made in name's folder: a file system
+// without hard links refuses a link as one that may not be made.
+func (s *SFTP) writable(ctx context.Context, c *session, name string) bool {
+	probe := s.path(path.Join(path.Dir(name), path.Base(tempName(name))))
+	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, fileMode).Handle(ctx)
+	if err != nil {
+		return false
+	}
+	h.Close().Wait(ctx)
+	c.Remove(probe).Wait(ctx)
+	return true
 }
 
 // renameAfterLook publishes on a server that may replace an existing file: two
 // writers of one name at the same moment are not kept apart. Durability None.
-func (s *SFTP) renameAfterLook(ctx context.Context, c *session, temp, name string, folder *folderSync) (bool, error) {
+func (s *SFTP) renameAfterLook(ctx context.Context, c *session, temp, name string, folder *folderSync) (published, exists bool, err error) {
 	to := s.path(name)
-	attrs, err := c.Lstat(to).Attrs(ctx)
-	if err == nil {
-		return false, s.collision(ctx, c, name, attrs)
+	if _, err = c.Lstat(to).Attrs(ctx); err == nil {
+		exists, err = s.collision(ctx, c, name)
+		return false, exists, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+		return false, false, err
 	}
 	if err := c.Rename(temp, to).OK(ctx); err != nil {
-		return false, s.why(ctx, c, err)
+		return false, false, s.why(ctx, c, err)
 	}
-	return true, folder.sync()(ctx)
+	return true, false, folder.sync()(ctx)
 }
 
 // collision is the answer to a put of a name that is taken: the existing file
 // is synced first, as it may be another writer's who has not got there yet.
-func (s *SFTP) collision(ctx context.Context, c *session, name string, attrs sftpclient.Attrs) error {
-	if attrs.IsDir() {
-		return fmt.Errorf("put %s: a folder is in the way", s.path(name))
+func (s *SFTP) collision(ctx context.Context, c *session, name string) (exists bool, err error) {
+	attrs, err := c.Stat(s.path(name)).Attrs(ctx)
+	if err == nil && !attrs.IsRegular() {
+		return false, fmt.Errorf("put %s: something is in the way that is no regular file", s.path(name))
 	}
-	if err := s.syncFile(ctx, c, name); err != nil {
-		return fmt.Errorf("put %s: it exists, and syncing it failed: %w", name, err)
+	if err == nil {
+		err = s.syncFile(ctx, c, name)
 	}
-	return &fs.PathError{Op: "put", Path: name, Err: fs.ErrExist}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("put %s: it existed, and now it does not: %v", name, err)
+	}
+	if err != nil {
+		return false, fmt.Errorf("put %s: it exists, and syncing it failed: %w", name, err)
+	}
+	return true, &fs.PathError{Op: "put", Path: name, Err: fs.ErrExist}
 }
 
 // syncFile puts an existing file and its folder entry on stable storage.
@@ -258,7 +310,7 @@ func (s *SFTP) syncFile(ctx context.Context, c *session, name string) error {
 	}
 	defer file.Close()
 	if c.Has("fsync@openssh.com") {
-		if err := file.Fsync().OK(ctx); err != nil && s.durability != None {
+		if err := file.Fsync().OK(ctx); err != nil && (s.durability != None || isLost(err)) {
 			return err
 		}
 	}
@@ -273,7 +325,7 @@ func (s *SFTP) syncFile(ctx context.Context, c *session, name string) error {
 func (s *SFTP) why(ctx context.Context, c *session, err error) error {
 	var status *sftpclient.StatusError
 	if !errors.As(err, &status) || status.Code != sftpclient.StatusFailure {
-		return err
+		return s.explain(err)
 	}
 	space, look := c.Space(ctx, s.url.Path)
 	switch {
@@ -281,7 +333,7 @@ func (s *SFTP) why(ctx context.Context, c *session, err error) error {
 		return err
 	case space.ReadOnly:
 		return fmt.Errorf("%w: the archive's file system is read-only: %w", fs.ErrPermission, err)
-	case space.Free < 64<<10 || space.FreeFiles == 0:
+	case space.Free < 64<<10 || space.Files > 0 && space.FreeFiles == 0:
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err

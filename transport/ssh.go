@@ -64,7 +64,11 @@ func DialSSH(ctx context.Context, u URL, o SSH) (*ssh.Client, *Conn, error) {
 	defer keys.close()
 	conn, err := dialConn(ctx, t.host, t.port, o.silence())
 	if err != nil {
-		return nil, nil, netError(ctx, t.addr(), stepConnect, o.silence(), err)
+		err := netError(ctx, t.addr(), stepConnect, o.silence(), err)
+		if errors.Is(err, syscall.ECONNRESET) {
+			err = WithHint(err, turnedAway)
+		}
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	client, err := login(conn, t, hosts, keys)
@@ -145,6 +149,11 @@ func fastAES() bool {
 	return false
 }
 
+// turnedAway is the hint for a connection that ends before the server has said
+// its version.
+const turnedAway = "sshd does this when too many logins are under way at once " +
+	"(MaxStartups in its sshd_config), or when a firewall, PerSourcePenalties or hosts.deny keeps this machine out: see its log"
+
 // explain puts the failure of a login into words and a class.
 func explain(ctx context.Context, err error, conn *Conn, t target, keys *keyring) error {
 	var untrusted *hostKeyError
@@ -155,7 +164,11 @@ func explain(ctx context.Context, err error, conn *Conn, t target, keys *keyring
 	if errors.Is(readErr, errTalksOn) {
 		return fmt.Errorf("%w: %s: %w (at: %s)", ErrUnreachable, t.addr(), errTalksOn, step)
 	}
-	ended := errors.Is(readErr, io.EOF) || errors.Is(readErr, syscall.ECONNRESET)
+	cause := readErr
+	if cause == nil {
+		cause = err // a write can be the first to meet a reset
+	}
+	ended := errors.Is(cause, io.EOF) || errors.Is(cause, syscall.ECONNRESET) || errors.Is(cause, syscall.EPIPE)
 	if step == stepVersion && first != "" {
 		line, _, _ := strings.Cut(oneLine(first), ";")
 		if err := fmt.Errorf("%w: %s: what answers there is not an SSH server: it says %q", ErrUnreachable, t.addr(), line); !strings.Contains(line, "MaxStartups") {
@@ -163,8 +176,8 @@ func explain(ctx context.Context, err error, conn *Conn, t target, keys *keyring
 		}
 	}
 	if step == stepVersion && ended {
-		return WithHint(netError(ctx, t.addr(), step, conn.silence, readErr),
-			"sshd does this when too many logins are under way at once (MaxStartups in its sshd_config), or when a firewall, PerSourcePenalties or hosts.deny keeps this machine out: see its log")
+		return WithHint(netError(ctx, t.addr(), step, conn.silence, cause),
+			turnedAway)
 	}
 	var none *ssh.AlgorithmNegotiationError
 	if errors.As(err, &none) {

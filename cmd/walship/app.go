@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,19 +14,19 @@ import (
 
 // newApp builds the command line. The library's own ways out, printing a usage
 // page for an error and ending the process with a code of its choice, are shut.
-func newApp(v *voice, c caller) *cli.App {
-	app := &cli.App{
-		Name:  "walship",
-		Usage: "ship PostgreSQL's write-ahead log to an archive over SFTP, and get it back",
-		UsageText: "archive_command = 'walship push %p %f'\n" +
-			"restore_command = 'walship fetch %f %p'",
-		Description: "Settings are flags, WALSHIP_... variables or lines of walship.toml, in this order.\n" +
-			"See \"walship COMMAND --help\", and \"walship config\" for what is in force.",
-		HideVersion:     true,
-		Commands:        commands(v, c),
-		CommandNotFound: nil,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    usageError,
+func newApp(p *program) *cli.App {
+	list := p.commands()
+	return &cli.App{
+		Name:           "walship",
+		Writer:         p.out,
+		ErrWriter:      p.err,
+		HideVersion:    true,
+		Commands:       list,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   usageError,
+
+		CustomAppHelpTemplate: appHelp(list),
+
 		Action: func(x *cli.Context) error {
 			if name := x.Args().First(); name != "" {
 				return usage("unknown command %q; the commands are %s", name, strings.Join(commandNames(), ", "))
@@ -32,10 +34,6 @@ func newApp(v *voice, c caller) *cli.App {
 			return usage("a command is missing; the commands are %s", strings.Join(commandNames(), ", "))
 		},
 	}
-	if v != nil {
-		app.Writer, app.ErrWriter = v.out, v.err
-	}
-	return app
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error { return usage("%v", err) }
@@ -44,26 +42,31 @@ func usage(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errUsage}, args...)...)
 }
 
-// commands lists the subcommands; v and c may be empty where only their names
-// and flags matter.
-func commands(v *voice, c caller) []*cli.Command {
+// commands lists the subcommands. Where only their names and flags matter the
+// program may be empty.
+func (p *program) commands() []*cli.Command {
 	list := []*cli.Command{
-		pushCommand(v, c),
-		fetchCommand(v, c),
-		initCommand(v),
-		setAsideCommand(v),
-		configCommand(v),
-		versionCommand(v),
+		p.pushCommand(),
+		p.fetchCommand(),
+		p.initCommand(),
+		p.setAsideCommand(),
+		p.configCommand(),
+		p.versionCommand(),
 	}
 	for _, command := range list {
 		command.OnUsageError = usageError
+		command.CustomHelpTemplate = commandHelp(command)
 		command.HideHelpCommand = true
 	}
 	return list
 }
 
 func commandNames() []string {
-	return []string{"push", "fetch", "init", "set-aside", "config", "version"}
+	var names []string
+	for _, c := range (&program{}).commands() {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // common are the flags that every command takes.
@@ -108,7 +111,15 @@ func arguments(x *cli.Context, names ...string) ([]string, error) {
 	return x.Args().Slice(), nil
 }
 
-// limited bounds a whole call.
-func limited(ctx context.Context, c *config.Config) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("%w (timeout = %s)", errLimit, config.FormatDuration(c.Timeout)))
+// limited bounds a whole call. What does not heed its context, such as a local
+// folder on a network file system that hangs, is cut off a moment later.
+func (p *program) limited(ctx context.Context, c *config.Config) (context.Context, context.CancelFunc) {
+	over := fmt.Errorf("%w (timeout = %s)", errLimit, config.FormatDuration(c.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, over)
+	cut := time.AfterFunc(c.Timeout+2*grace, func() {
+		code := p.code(over)
+		p.fail(p.caller, code, over)
+		os.Exit(code)
+	})
+	return ctx, func() { cut.Stop(); cancel() }
 }

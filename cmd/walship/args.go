@@ -18,7 +18,7 @@ type commandLine struct {
 
 func arrange(args []string) commandLine {
 	takesValue := make(map[string]bool)
-	for _, command := range commands(nil, caller{}) {
+	for _, command := range (&program{}).commands() {
 		for _, f := range command.Flags {
 			_, isBool := f.(*cli.BoolFlag)
 			for _, name := range f.Names() {

@@ -49,7 +49,7 @@ func (c caller) code(err error) int {
 	switch {
 	case c.command == "fetch":
 		return c.fetchCode(err)
-	case err == nil && c.help && c.mode != pgdata.ByHand && !c.recovering(), err == nil && c.help && c.command == "push":
+	case err == nil && c.help && (c.command == "push" || c.mode == pgdata.Ending):
 		return exitUsage // perhaps an archive_command, for which 0 would be a lie
 	case c.command == "push":
 		return classCode(err)
@@ -68,7 +68,7 @@ func (c caller) fetchCode(err error) int {
 		return exitOK
 	case errors.Is(err, restore.ErrNotThere):
 		return exitNotThere
-	case err == nil && !c.recovering():
+	case err == nil && c.mode == pgdata.ByHand:
 		return exitOK // help, for a person
 	}
 	return c.doubt()

@@ -14,15 +14,17 @@ import (
 	"walship/transport"
 )
 
-func fetchCommand(v *voice, c caller) *cli.Command {
+func (p *program) fetchCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "fetch",
 		Usage:     "get a WAL file from the archive (for restore_command)",
 		ArgsUsage: "NAME PATH",
 		Description: "restore_command = 'walship fetch %f %p'\n\n" +
-			"Exits 0 when the file is delivered, checked and whole, and 1 when a healthy archive\n" +
-			"does not have it. In doubt it exits 126 in archive recovery, which stops and loses\n" +
-			"nothing, and 1 on a standby, which asks again.",
+			"Exits 0 when the file is delivered, checked and whole, and 1 when a healthy\n" +
+			"archive does not have it. In doubt, as when the archive cannot be reached, it\n" +
+			"exits 126 in archive recovery, so that the server stops and loses nothing, and\n" +
+			"1 on a standby and at the end of a promotion, with a warning. The working\n" +
+			"directory, which is the data directory for PostgreSQL, tells which it is.",
 		Flags: append(common(), dataFlag(),
 			&cli.StringFlag{Name: "mode", Usage: "who asks, instead of what the working directory tells (standby, archive-recovery, ending, by-hand)"},
 			&cli.BoolFlag{Name: "no-fork-guard", Usage: "deliver a segment although a newer timeline has left its own before the segment's end"},
@@ -46,15 +48,15 @@ func fetchCommand(v *voice, c caller) *cli.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := limited(x.Context, conf)
+			ctx, cancel := p.limited(x.Context, conf)
 			defer cancel()
 			f := &restore.Fetcher{
 				ForkGuard:   !x.Bool("no-fork-guard"),
 				GapGuard:    !x.Bool("no-gap-guard"),
 				HeaderCheck: conf.HeaderCheck,
-				Warn:        v.warn,
+				Warn:        p.warn,
 			}
-			return fetch(ctx, f, conf, restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: c.mode})
+			return fetch(ctx, f, conf, restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode})
 		},
 	}
 }

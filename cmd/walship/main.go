@@ -34,13 +34,19 @@ func run(args []string, stdout, stderr *os.File) int {
 	ctx, stop := catchSignals(context.Background(), caller)
 	defer stop()
 
-	err := newApp(v, caller).RunContext(ctx, line.args)
+	err := newApp(&program{v, caller}).RunContext(ctx, line.args)
 	code := caller.code(err)
 	if s := signalOf(ctx); s != nil && err != nil {
 		return caller.signalCode(s)
 	}
 	v.fail(caller, code, err)
 	return code
+}
+
+// program is what every command works with.
+type program struct {
+	*voice
+	caller
 }
 
 // caller is what is known of who waits for the exit code.

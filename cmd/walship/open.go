@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"walship/archive"
@@ -18,9 +19,15 @@ type store interface {
 	Close() error
 }
 
+// checkArchive words what is wrong with the archive's URL. Whose configuration
+// that is, the caller says.
 func checkArchive(url string) error {
 	_, err := transport.ParseURL(url)
-	return err
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimPrefix(err.Error(), transport.ErrConfig.Error()+": ")
+	return transport.WithHint(errors.New(text), transport.Hint(err))
 }
 
 // open opens the configured archive. A connection is begun in the background;

@@ -4,19 +4,23 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"walship/archive"
-	"walship/internal/config"
 	"walship/internal/fault"
 	"walship/internal/stored"
 )
 
-func pushCommand(v *voice, c caller) *cli.Command {
+func (p *program) pushCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "push",
 		Usage:     "put a WAL file into the archive (for archive_command)",
 		ArgsUsage: "PATH NAME",
 		Description: "archive_command = 'walship push %p %f'\n\n" +
-			"Exits 0 only when this very content is in the archive, on stable storage, and with\n" +
-			"2 to 16 otherwise: PostgreSQL keeps the file and asks again.",
+			"Exits 0 only when this very content is in the archive, on stable storage.\n" +
+			"Otherwise PostgreSQL keeps the file and asks again; the exit code says why:\n\n" +
+			"   2 command line            3 configuration         4 name or content refused\n" +
+			"   5 other content archived  6 restored copy         7 archive not usable\n" +
+			"   8 unreachable             9 login, host key      10 permission\n" +
+			"  11 disk full              12 not durable enough   13 file here unreadable\n" +
+			"  14 stored file damaged    15 ended by a signal    16 anything else",
 		Flags: append(common(), dataFlag(),
 			&cli.BoolFlag{Name: "no-clone-guard", Usage: "take a history file although it looks like that of a restored copy"}),
 		Action: func(x *cli.Context) error {
@@ -25,17 +29,17 @@ func pushCommand(v *voice, c caller) *cli.Command {
 			if err != nil {
 				return err
 			}
-			p, done, err := pusher(x, v)
+			pusher, done, err := p.pusher(x)
 			if err != nil {
 				return err
 			}
 			defer done()
-			p.CloneGuard = !x.Bool("no-clone-guard")
+			pusher.CloneGuard = !x.Bool("no-clone-guard")
 			data, err := dataDir(x.String("D"), arg[0])
 			if err != nil {
 				return err
 			}
-			return p.Push(x.Context, data, arg[0], arg[1])
+			return pusher.Push(x.Context, data, arg[0], arg[1])
 		},
 	}
 }
@@ -45,12 +49,12 @@ func dataFlag() cli.Flag {
 }
 
 // pusher opens the archive for writing; done closes it.
-func pusher(x *cli.Context, v *voice) (p *archive.Pusher, done func(), err error) {
+func (p *program) pusher(x *cli.Context) (pusher *archive.Pusher, done func(), err error) {
 	conf, err := load(x)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := limited(x.Context, conf)
+	ctx, cancel := p.limited(x.Context, conf)
 	s, err := open(ctx, conf, silencePatient)
 	if err != nil {
 		cancel()
@@ -59,10 +63,8 @@ func pusher(x *cli.Context, v *voice) (p *archive.Pusher, done func(), err error
 	x.Context = ctx
 	return &archive.Pusher{
 		Store:       s,
-		Codec:       codecOf(conf),
+		Codec:       stored.Codec(conf.Codec),
 		HeaderCheck: conf.HeaderCheck,
-		Warn:        v.warn,
+		Warn:        p.warn,
 	}, func() { cancel(); s.Close() }, nil
 }
-
-func codecOf(c *config.Config) stored.Codec { return stored.Codec(c.Codec) }

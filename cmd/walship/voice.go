@@ -19,7 +19,6 @@ import (
 
 type voice struct {
 	out, err *os.File
-	quiet    bool
 }
 
 // fail reports the error that ended a call.

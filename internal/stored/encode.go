@@ -180,7 +180,8 @@ func (c Codec) compressor() (compress func([]byte) ([]byte, error), done func(),
 			var b bytes.Buffer
 			w.Reset(&b)
 			_, err := w.Write(p)
-			return b.Bytes(), errors.Join(err, w.Close())
+			err = errors.Join(err, w.Close()) // before the bytes are taken: it writes the last of them
+			return b.Bytes(), err
 		}, func() {}, nil
 	}
 	return func(p []byte) ([]byte, error) { return bytes.Clone(p), nil }, func() {}, nil

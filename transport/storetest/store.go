@@ -42,6 +42,13 @@ type Planter interface {
 	Plant(name string, data []byte) error
 }
 
+// Racer is a Store that knowingly does not keep two writers of one name apart
+// when they publish at the same moment: one may replace the other's file. The
+// suite then demands only that one of their files is there, and whole.
+type Racer interface {
+	Races() bool
+}
+
 // Run runs the suite. Each test opens an empty store of its own, whose root
 // exists, and closes it.
 func Run(t *testing.T, open func(t *testing.T) Store) {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"walship/internal/config"
+)
+
+// helpWidth is what help is wrapped at.
+const helpWidth = 79
+
+// appHelp is what walship --help prints. The library takes it for a template.
+func appHelp(list []*cli.Command) string {
+	var b strings.Builder
+	b.WriteString(`walship ships PostgreSQL's write-ahead log to an archive and gets it back.
+
+  archive_command = 'walship push %p %f'
+  restore_command = 'walship fetch %f %p'
+
+Commands:
+`)
+	for _, c := range list {
+		fmt.Fprintf(&b, "  %-10s  %s\n", c.Name, c.Usage)
+	}
+	b.WriteString(`
+To begin, put one line into /etc/walship/walship.toml, such as
+  archive = "sftp://wal@backup.example.com/srv/wal"
+then run "walship init" in the data directory, as the user of the server.
+
+"walship COMMAND --help" tells the options and exit codes of a command,
+"walship config" the settings in force.
+`)
+	return b.String()
+}
+
+// commandHelp is what walship COMMAND --help prints.
+func commandHelp(c *cli.Command) string {
+	var b strings.Builder
+	b.WriteString(strings.TrimRight("Usage: walship "+c.Name+" [OPTIONS] "+c.ArgsUsage, " ") + "\n\n")
+	b.WriteString(strings.ToUpper(c.Usage[:1]) + c.Usage[1:] + ".\n")
+	if c.Description != "" {
+		b.WriteString("\n" + c.Description + "\n")
+	}
+	shared := make(map[string]config.Setting)
+	for _, s := range config.Settings() {
+		shared[s.Flag()] = s
+	}
+	var own, settings strings.Builder
+	for _, f := range c.Flags {
+		name := f.Names()[0]
+		if s, ok := shared[name]; ok {
+			text := s.Usage
+			if s.Default != "" {
+				text += "; default " + s.Default
+			}
+			if len(s.Words) > 0 {
+				name += " " + strings.Join(s.Words, "|")
+			} else {
+				name += " VALUE"
+			}
+			option(&settings, "--"+name, text)
+			continue
+		}
+		switch f := f.(type) {
+		case *cli.BoolFlag:
+			option(&own, "--"+name, f.Usage)
+		case *cli.StringFlag:
+			long := "--" + name
+			if len(name) == 1 {
+				long = "-" + name
+			}
+			option(&own, long+" VALUE", f.Usage)
+		}
+	}
+	if own.Len() > 0 {
+		b.WriteString("\nOptions:\n" + own.String())
+	}
+	if settings.Len() > 0 {
+		b.WriteString("\nSettings, each also a variable (WALSHIP_ARCHIVE) or a line of walship.toml:\n" + settings.String())
+	}
+	return b.String()
+}
+
+// option writes one option, its text indented below it.
+func option(b *strings.Builder, name, text string) {
+	b.WriteString("  " + name + "\n")
+	line := "     "
+	for _, word := range strings.Fields(text) {
+		if len(line)+1+len(word) > helpWidth {
+			b.WriteString(line + "\n")
+			line = "     "
+		}
+		line += " " + word
+	}
+	b.WriteString(line + "\n")
+}

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package testproftpd
+
+import "syscall"
+
+const terminate = syscall.SIGTERM
+
+func dieWithUs() *syscall.SysProcAttr { return nil }
