@@ -96,7 +96,7 @@ func (p *Pusher) identity(ctx context.Context, c layout.Cluster) (layout.Identit
 	}
 	id, err := layout.ParseIdentity(head.Data, c)
 	if err != nil {
-		return id, fmt.Errorf("%w: %w", ErrArchive, err)
+		return id, transport.WithHint(fmt.Errorf("%w: %w", ErrArchive, err), layout.IdentityHint)
 	}
 	return id, nil
 }

@@ -51,12 +51,6 @@ func hostileRuins(t *testing.T, c *hostileCluster) []hostileRuin {
 			return os.Truncate(filepath.Join(root, folder, "walship.json"), 60)
 		}},
 		{"walship.json is of a later format", "newer", identity(`{"format_version": 99}`)},
-		{"the folder of a file", "walship.json", func(root string) error {
-			if err := os.RemoveAll(filepath.Join(root, folder)); err != nil {
-				return err
-			}
-			return os.WriteFile(filepath.Join(root, folder), nil, 0o600)
-		}},
 	}
 }
 

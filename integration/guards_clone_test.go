@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"strings"
 	"testing"
 
 	"walship/internal/testpg"
@@ -11,6 +10,7 @@ import (
 // kept the archive_command.
 type guardCopied struct {
 	*guardArchive
+	backup                    string
 	production, standby, copy *testpg.Cluster
 }
 
@@ -20,8 +20,8 @@ func newGuardCopied(t *testing.T, flags ...string) *guardCopied {
 	s := &guardCopied{guardArchive: newGuardArchive(t)}
 	s.production = guardPrimary(t, s.guardArchive, nil)
 	guardAdd(s.production, "one")
-	backup := guardBackup(t, s.production)
-	s.standby = guardServer(t, backup, true, map[string]string{"restore_command": s.fetch()})
+	s.backup = guardBackup(t, s.production)
+	s.standby = guardServer(t, s.backup, true, map[string]string{"restore_command": s.fetch()})
 	must(t, s.standby.Launch())
 	for _, tag := range []string{"two", "three", "four"} {
 		guardAdd(s.production, tag)
@@ -29,7 +29,7 @@ func newGuardCopied(t *testing.T, flags ...string) *guardCopied {
 	}
 	guardWaitRows(t, s.standby, "one two three four")
 
-	s.copy = testpg.Restore(t, backup)
+	s.copy = testpg.Restore(t, s.backup)
 	s.copy.WriteRecovery(false, map[string]string{
 		"restore_command":        s.fetch(),
 		"archive_command":        s.push(flags...),
@@ -71,15 +71,9 @@ func TestCloneGuardIsNeeded(t *testing.T) {
 	s := newGuardCopied(t, "--no-clone-guard")
 	s.copy.WaitArchived(guardLimit, "00000002.history")
 	must(t, s.standby.Stop(testpg.Fast))
-	s.standby.ClearLog()
 	must(t, s.standby.Launch())
-	if _, err := s.standby.WaitExit(guardLimit); err != nil {
-		t.Error(err)
-	}
-	if log := s.standby.Log(); !strings.Contains(log, "FATAL:  requested timeline 2") {
-		t.Errorf("the standby starts again:\n%s", log)
-	}
+	s.standby.WaitLog(guardLimit, "FATAL:  requested timeline 2 "+guardNoChild)
 	s.copy.Archive(guardLimit)
-	latest := guardServer(t, s.production.Base+"/backup", false, map[string]string{"restore_command": s.fetch()})
+	latest := guardServer(t, s.backup, false, map[string]string{"restore_command": s.fetch()})
 	guardRecovers(t, latest, "one copied")
 }

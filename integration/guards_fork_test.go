@@ -130,55 +130,71 @@ func TestForkGuard(t *testing.T) {
 	for _, c := range astray {
 		must(t, c.Stop(testpg.Fast))
 		must(t, c.Launch())
-		c.WaitLog(guardLimit, "FATAL:  requested timeline 2 (is not a child of this server's history|does not contain minimum recovery point)")
+		c.WaitLog(guardLimit, "FATAL:  requested timeline 2 "+guardNoChild)
 	}
 }
 
-// A history that cannot be had at the start hides the newer timeline from
-// PostgreSQL: the archive is unreachable for it alone, or it is damaged.
-func TestDoubtfulHistory(t *testing.T) {
-	t.Parallel()
-	s := newGuardSplit(t)
-	s.heal(t)
+// outage is a restore_command for which the archive is unreachable when files
+// that match the pattern are asked for, until end is called.
+func (s *guardSplit) outage(t *testing.T, pattern string) (command string, end func() error) {
+	t.Helper()
 	dir := testpg.Dir(t)
-	outage, key := filepath.Join(dir, "outage"), filepath.Join(dir, "key")
-	must(t, os.WriteFile(outage, nil, 0o644))
+	mark, key := filepath.Join(dir, "outage"), filepath.Join(dir, "key")
+	must(t, os.WriteFile(mark, nil, 0o644))
 	_, private := testsshd.NewKey(t, "", "")
 	must(t, os.WriteFile(key, private, 0o600))
 	must(t, testpg.Own(dir))
-	unreachable := guardScript(t, fmt.Sprintf(`
+	script := guardScript(t, fmt.Sprintf(`
 case $1 in
-*.history) test -e %s && exec %s fetch --archive=sftp://nobody@127.0.0.1:1/ --ssh-key=%s "$@" ;;
+%s) test -e %s && exec %s fetch --archive=sftp://nobody@127.0.0.1:1/ --ssh-key=%s "$@" ;;
 esac
-exec %[2]s fetch --archive=%[4]s "$@"
-`, outage, s.walship, key, s.url()))
-	history := s.stored("00000002.history")
+exec %[3]s fetch --archive=%[5]s "$@"
+`, pattern, mark, s.walship, key, s.url()))
+	return script + " %f %p", func() error { return os.Remove(mark) }
+}
+
+// A history that cannot be had at the start hides the newer timeline from
+// PostgreSQL, and a first segment that cannot be had makes it take the old
+// timeline's: the archive is unreachable for one of them alone, or the stored
+// history is damaged.
+func TestForkGuardInDoubt(t *testing.T) {
+	t.Parallel()
+	s := newGuardSplit(t)
+	s.heal(t)
+	noHistory, historyBack := s.outage(t, "*.history")
+	noSegment, segmentBack := s.outage(t, s.first())
+	damaged := s.guardArchive.copy(t)
+	history := damaged.stored("00000002.history")
 	whole, err := os.ReadFile(history)
 	must(t, err)
-	broken := s.guardArchive.copy(t)
-	must(t, os.WriteFile(broken.stored("00000002.history"), append(whole[:len(whole)-2:len(whole)-2], 0, 0), 0o600))
+	broken := append([]byte(nil), whole...)
+	broken[len(broken)-1] ^= 1
+	must(t, os.WriteFile(history, broken, 0o600))
 
 	// Taken for absence, with the fork guard off, it makes PostgreSQL begin a
 	// second timeline 2, behind rows that the first one never had.
-	opened := guardServer(t, s.backup, false, map[string]string{"restore_command": unreachable + " %f %p --no-fork-guard || exit 1"})
-	guardRecovers(t, opened, guardDiverged)
-	if got := guardTimeline(opened); got != "2" {
-		t.Errorf("opened on timeline %s", got)
-	}
-	must(t, opened.Stop(testpg.Immediate))
-
+	t.Run("unguarded", func(t *testing.T) {
+		t.Parallel()
+		command, _ := s.outage(t, "*.history")
+		opened := guardServer(t, s.backup, false, map[string]string{"restore_command": command + " --no-fork-guard --mode=ending"})
+		guardRecovers(t, opened, guardDiverged)
+		if got := guardTimeline(opened); got != "2" {
+			t.Errorf("opened on timeline %s", got)
+		}
+	})
 	for _, doubt := range []struct {
 		name, command string
-		why           string // what is said when the history is asked for
-		withheld      string // and when the segment is
+		why           string // what is said in archive recovery
+		withheld      string // and on a standby, of the segment
 		mend          func() error
 	}{
-		{"unreachable", unreachable + " %f %p", "cannot connect|connection refused", s.withheld(),
-			func() error { return os.Remove(outage) }},
-		{"damaged", broken.fetch(), `00000002\.history\.zst: stored file is damaged`, `00000002\.history\.zst: stored file is damaged`,
-			func() error { return os.WriteFile(broken.stored("00000002.history"), whole, 0o600) }},
+		{"history unreachable", noHistory, "walship: fetch: .*127.0.0.1:1", s.withheld(), historyBack},
+		{"segment unreachable", noSegment, "walship: fetch: .*127.0.0.1:1", s.withheld(), segmentBack},
+		{"history damaged", damaged.fetch(), `00000002\.history\.zst: stored file is damaged`, `00000002\.history\.zst: stored file is damaged`,
+			func() error { return os.WriteFile(history, whole, 0o600) }},
 	} {
 		t.Run(doubt.name, func(t *testing.T) {
+			t.Parallel()
 			settings := map[string]string{"restore_command": doubt.command}
 			standby := guardServer(t, s.backup, true, settings)
 			recovery := guardServer(t, s.backup, false, settings)
@@ -193,6 +209,72 @@ exec %[2]s fetch --archive=%[4]s "$@"
 			guardRecovers(t, recovery, guardRight)
 			if got := guardTimeline(recovery); got != "3" {
 				t.Errorf("recovered to timeline %s", got)
+			}
+		})
+	}
+}
+
+// Up to 11 recovery.conf tells what recovery is aimed at, and up to 9.2 a history
+// names a segment and no position. Up to 9.6 servers ask for each segment on the
+// newest timeline first, also for those that lie before its beginning.
+func TestGuardsOfOldServers(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"9.0", "9.2", "9.3", "9.6"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			from := filepath.Join("testdata/wal", version)
+			promoted, files := unpack(t, from)
+			var begins string // timeline 2's first segment
+			for name := range files {
+				if strings.HasPrefix(name, "00000002") && len(name) == 24 {
+					begins = name
+				}
+			}
+			number := begins[8:]
+			fork := "00000001" + number
+			before, behind := number[:15]+string(number[15]-1), number[:15]+string(number[15]+1)
+			whole := files[fork+".other-node"]
+			if whole == nil { // from 9.5 on both have the same one
+				whole = files[fork+".partial"]
+			}
+			old := dataFolder(t, from)
+			must(t, os.WriteFile(filepath.Join(walFolder(old), fork), whole, 0o600))
+			a := newConflictArchive(t, old)
+			a.push(old, fork, 0, "")
+			a.push(promoted, "00000002.history", 0, "")
+
+			asks := func(conf, name string, code int, says string) {
+				t.Helper()
+				dir := dataFolder(t, from)
+				must(t, os.WriteFile(filepath.Join(dir, "recovery.conf"), []byte(conf), 0o600))
+				r := a.run(dir, "fetch", name, "pg_xlog/RECOVERYXLOG")
+				if r.code != code || !strings.Contains(r.stderr, says) || says == "" && r.stderr != "" {
+					t.Errorf("%s asks for %s: %v, want exit code %d and %q", conf, name, r, code, says)
+				}
+			}
+			const latest = "recovery_target_timeline = 'latest'\n"
+			const standby = latest + "standby_mode = 'on'\n"
+			withheld := "withheld: " + fork + ", as timeline 2 has left timeline 1 at "
+			asks(latest, fork, 126, withheld)
+			asks(standby, fork, 1, withheld)
+			asks("standby_mode = 'on'\n", fork, 0, "")
+			asks("recovery_target_timeline = '1'\n", fork, 0, "")
+			asks(latest, "00000001"+before, 126, "is not the end of WAL: the archive goes on with "+fork)
+
+			a.push(promoted, begins, 0, "")
+			asks(latest, begins, 0, "")
+			asks(latest, fork, 126, withheld)
+			asks(latest, "00000002"+before, 1, "")
+			asks(latest, "00000002"+behind, 1, "")
+			asks(latest, "00000001"+before, 126, "is not the end of WAL")
+
+			// A fork at the very end of the segment, which then belongs to both
+			// timelines: up to 9.2 only timeline 2's first segment tells.
+			if version < "9.3" {
+				first := a.stored(begins)
+				must(t, os.Rename(first, strings.Replace(first, number, behind, 1)))
+				asks(latest, fork, 0, "")
+				asks(latest, begins, 1, "")
 			}
 		})
 	}

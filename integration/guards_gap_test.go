@@ -14,6 +14,7 @@ type guardChain struct {
 	*guardArchive
 	backup  string          // a base backup from before
 	moment  string          // a time behind the first row
+	full    string          // a segment of timeline 1 that is full of WAL
 	last    *testpg.Cluster // the primary of timeline 3
 	forks   []string        // the segment in which timelines 1 and 2 were left, as their successors name it
 	follows *testpg.Cluster // an archive-only standby since timeline 1
@@ -42,6 +43,8 @@ func newGuardChain(t *testing.T) *guardChain {
 	guardAdd(first, "one")
 	first.Archive(guardLimit)
 	s.moment = first.Query("select clock_timestamp()")
+	first.Query("create table filler as select generate_series(1, 60000)")
+	s.full = s.before(1, first.CurrentWALFile())
 	guardAdd(first, "two")
 	first.Archive(guardLimit)
 	guardAdd(first, "three")
@@ -101,7 +104,7 @@ func TestGapGuard(t *testing.T) {
 		timeline      string // that it opens on without the guard
 	}{
 		{"segment", s.before(1, fork), fmt.Sprintf("%s is missing, and this is not the end of WAL: the archive goes on with %s", s.before(1, fork), fork),
-			"latest", "", guardChainRows, "4"},
+			"latest", "one", guardChainRows, "4"},
 		{"before the fork", fork, fmt.Sprintf("%s is missing, and this is not the end of WAL: timeline 3 follows this one up to ", fork),
 			"latest", "one", guardChainRows, "4"},
 		{"at the fork", s.forks[0], fmt.Sprintf("%s is missing, and this is not the end of WAL", s.forks[0]),
@@ -133,14 +136,25 @@ func TestGapGuard(t *testing.T) {
 		})
 	}
 
-	// PostgreSQL takes from its own folder what the archive does not have.
-	t.Run("segment in pg_wal", func(t *testing.T) {
-		t.Parallel()
-		a := s.guardArchive.copy(t)
-		server := guardServer(t, s.backup, false, map[string]string{"restore_command": a.fetch()})
-		_, err := server.Run(a.walship, "fetch", "-D", s.last.Data, "--archive="+a.url(), fork, filepath.Join(server.Data, "pg_wal", fork))
-		must(t, err)
-		a.take(fork)
-		guardRecovers(t, server, guardChainRows)
-	})
+	// PostgreSQL takes from its own folder what the archive does not have. Only of
+	// a full segment it can be told that it is whole.
+	for _, own := range []struct {
+		name, missing string
+		enough        bool
+	}{{"full segment in pg_wal", s.full, true}, {"unfinished segment in pg_wal", fork, false}} {
+		t.Run(own.name, func(t *testing.T) {
+			t.Parallel()
+			a := s.guardArchive.copy(t)
+			server := guardServer(t, s.backup, false, map[string]string{"restore_command": a.fetch()})
+			_, err := server.Run(a.walship, "fetch", "-D", s.last.Data, "--archive="+a.url(),
+				own.missing, filepath.Join(server.Data, "pg_wal", own.missing))
+			must(t, err)
+			a.take(own.missing)
+			if !own.enough {
+				guardStops(t, server, own.missing+" is missing, and this is not the end of WAL")
+				return
+			}
+			guardRecovers(t, server, guardChainRows)
+		})
+	}
 }

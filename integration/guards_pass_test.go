@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"walship/internal/testpg"
@@ -61,6 +62,7 @@ func TestGuardsPassRewind(t *testing.T) {
 	guardWaitRows(t, promoted, "kept")
 	guardPromote(t, promoted)
 	promoted.WaitArchived(guardLimit, "00000002.history")
+	promoted.Query("checkpoint") // else pg_rewind does not see the new timeline
 	for range 5 {
 		guardAdd(old, "lost")
 		old.Archive(guardLimit)
@@ -86,9 +88,19 @@ func TestGuardsPassRewind(t *testing.T) {
 	stranger := testpg.New(t, testpg.Options{SegmentMB: 1})
 	stranger.WriteRecovery(true, nil)
 	follower := standby(promoted)
+	segments := filepath.Join(old.Data, "pg_wal", "0000000100*")
+	had, err := filepath.Glob(segments)
+	must(t, err)
 	for _, dir := range []string{follower.Data, stranger.Data} {
 		if out, err := rewind(dir, "-c", "--dry-run"); err != nil {
 			t.Errorf("pg_rewind in %s: %v\n%s", dir, err, out)
+		}
+		have, err := filepath.Glob(segments)
+		must(t, err)
+		for _, path := range have { // a dry run fetches them too
+			if !slices.Contains(had, path) {
+				must(t, os.Remove(path))
+			}
 		}
 	}
 	if out, err := rewind("/", "-c"); err != nil {
@@ -193,4 +205,43 @@ func TestGuardsPassArchiveModeAlways(t *testing.T) {
 	}
 	latest := guardServer(t, backup, false, map[string]string{"restore_command": a.fetch()})
 	guardRecovers(t, latest, "one two three four five")
+}
+
+// A first attempt at a recovery, to a point in time, was given up, and the
+// second one went further: timelines 2 and 3 both leave timeline 1, and the
+// latest needs segments of it from behind the point where the other one left.
+func TestGuardsPassSiblings(t *testing.T) {
+	t.Parallel()
+	a := newGuardArchive(t)
+	lost := guardPrimary(t, a, nil)
+	backup := guardBackup(t, lost)
+	guardAdd(lost, "one")
+	lost.Query("select pg_create_restore_point('early')")
+	for _, tag := range []string{"two", "three", "four"} {
+		guardAdd(lost, tag)
+		lost.Archive(guardLimit)
+	}
+	must(t, lost.Kill9())
+	attempt := func(settings map[string]string, recovered string) {
+		t.Helper()
+		c := testpg.Restore(t, backup)
+		c.SetConf(map[string]string{"archive_command": a.push("--no-clone-guard")})
+		c.WriteRecovery(false, settings)
+		guardRecovers(t, c, recovered)
+		guardAdd(c, "on timeline "+guardTimeline(c))
+		c.Archive(guardLimit)
+		must(t, c.Stop(testpg.Immediate))
+	}
+	attempt(map[string]string{
+		"restore_command": a.fetch(), "recovery_target_name": "early", "recovery_target_action": "promote"}, "one")
+	attempt(map[string]string{
+		"restore_command": a.fetch(), "recovery_target_timeline": "1"}, "one two three four")
+
+	latest := guardServer(t, backup, false, map[string]string{"restore_command": a.fetch()})
+	standby := guardServer(t, backup, true, map[string]string{"restore_command": a.fetch()})
+	given := guardServer(t, backup, false, map[string]string{"restore_command": a.fetch(), "recovery_target_timeline": "2"})
+	must(t, standby.Launch())
+	guardRecovers(t, latest, "one two three four on timeline 3")
+	guardRecovers(t, given, "one on timeline 2")
+	guardWaitRows(t, standby, "one two three four on timeline 3")
 }

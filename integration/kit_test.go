@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"walship/internal/testbin"
+	"walship/internal/testnet"
 	"walship/internal/testpg"
 	"walship/internal/testsshd"
 )
@@ -291,4 +292,17 @@ func follow(t testing.TB, s *site, from string, primary *testpg.Cluster) *testpg
 	c.WriteRecovery(true, settings)
 	must(t, c.Start())
 	return c
+}
+
+// aKey is the file of a new key.
+func aKey(t testing.TB) []byte {
+	t.Helper()
+	_, file := testsshd.NewKey(t, "test", "")
+	return file
+}
+
+// waitConnected waits until a call has come to the proxy.
+func waitConnected(t testing.TB, p *testnet.Proxy) {
+	t.Helper()
+	testpg.WaitFor(t, soon, "the call to connect", func() bool { return p.Connections() > 0 })
 }

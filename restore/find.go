@@ -66,7 +66,7 @@ func (f *Fetcher) identity(ctx context.Context, c layout.Cluster) (layout.Identi
 	}
 	id, err := layout.ParseIdentity(head.Data, c)
 	if err != nil {
-		return id, fmt.Errorf("%w: %w", ErrArchive, err)
+		return id, transport.WithHint(fmt.Errorf("%w: %w", ErrArchive, err), layout.IdentityHint)
 	}
 	return id, nil
 }
@@ -187,10 +187,12 @@ func (q *question) sameCluster(ctx context.Context, segments []string) error {
 	if q.Data == nil || !q.HeaderCheck {
 		return nil
 	}
+	why := errors.New("its header is not one of PostgreSQL's")
 	for _, base := range segments {
 		h, err := q.header(ctx, base)
 		switch {
 		case errors.Is(err, stored.ErrDamaged):
+			why = err
 		case err != nil:
 			return err
 		case h.Long && h.SystemID == q.cluster.SystemID:
@@ -201,7 +203,7 @@ func (q *question) sameCluster(ctx context.Context, segments []string) error {
 				"does the archive setting name the right folder, and is this the right data directory?")
 		}
 	}
-	return fmt.Errorf("%w: %s and others in it do not tell which cluster they are of", ErrArchive, segments[0])
+	return fmt.Errorf("%w: none of its segments, such as %s, tells which cluster it is of: %w", ErrArchive, segments[len(segments)-1], why)
 }
 
 // header reads the header of a segment in a flat folder.

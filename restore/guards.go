@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
+	"walship/internal/walpage"
 	"walship/transport"
 	"walship/walname"
 )
@@ -200,14 +202,13 @@ func (q *question) guardGap(ctx context.Context) error {
 		if len(newer) == 0 || q.name.Timeline() == 1 { // timeline 1 has no history
 			return nil
 		}
-		if _, latest := q.aim(); !latest { // it does not look for the newest
-			return nil
-		}
-		for _, h := range newer {
-			return transport.WithHint(
-				fmt.Errorf("%w: %s is missing and timeline %d is there: PostgreSQL would not look for that any more", ErrWithheld, q.name, h.Timeline),
-				fmt.Sprintf("to recover along timeline %d set recovery_target_timeline = '%d'; to do without it use walship fetch --no-gap-guard", h.Timeline, h.Timeline))
-		}
+		// PostgreSQL counts up until a history is missing: at the start to find
+		// the latest timeline, in the end to name the one that it begins, wherever
+		// recovery was aimed.
+		h := newer[0]
+		return transport.WithHint(
+			fmt.Errorf("%w: %s is missing and timeline %d is there: PostgreSQL would not see that one, or begin timeline %d a second time", ErrWithheld, q.name, h.Timeline, q.name.Timeline()),
+			fmt.Sprintf("bring the history back; or recover along timeline %d with recovery_target_timeline = '%d', or do without it with walship fetch --no-gap-guard", h.Timeline, h.Timeline))
 	}
 	return nil
 }
@@ -221,6 +222,9 @@ func (q *question) guardSegmentGap(ctx context.Context) error {
 		return transport.WithHint(
 			fmt.Errorf("%w: %s is missing, and this is not the end of WAL: %s", ErrWithheld, q.name, why),
 			"PostgreSQL would end recovery here and drop what lies behind; bring the segment back, or, to recover only up to here, set a recovery target or use walship fetch --no-gap-guard")
+	}
+	if q.atHand() {
+		return nil
 	}
 	later, ok, err := q.laterSegment(ctx)
 	if err != nil {
@@ -244,6 +248,34 @@ func (q *question) guardSegmentGap(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// atHand reports whether the server's own folder, where PostgreSQL looks next,
+// has the whole segment. The first page and the last one tell: a recycled file
+// has old addresses in them, and an unfinished one none at its end. Nor has one
+// that was closed early, which is therefore not recognised.
+func (q *question) atHand() bool {
+	f, err := os.Open(filepath.Join(q.Data.WALDir(), q.name.String()))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	page := func(at int64) walpage.Header {
+		front := make([]byte, walpage.MinLen)
+		if _, err := f.ReadAt(front, at); err != nil {
+			return walpage.Header{}
+		}
+		h, _ := walpage.Parse(front) // what it cannot read fits nothing
+		return h
+	}
+	g := q.Data.Geometry()
+	first := page(0)
+	if first.Check(q.name.Segment, g, q.Data.Control.SystemID) != nil || first.BlockSize == 0 {
+		return false
+	}
+	block := int64(first.BlockSize)
+	last := page(g.SegmentSize - block)
+	return last.Magic == first.Magic && last.PageAddr == g.Start(q.name.Segment)+walname.LSN(g.SegmentSize-block)
 }
 
 // beforeOwnFork reports whether the segment lies before the beginning of its

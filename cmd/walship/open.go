@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -52,11 +53,13 @@ func open(ctx context.Context, c *config.Config, silence time.Duration) (store, 
 }
 
 // How long the archive may say nothing, if the configuration does not tell. A
-// standby asks again anyway, and a promotion waits for several answers in turn.
+// standby asks again anyway, and a promotion waits for up to five answers in
+// turn, up to 11 all of them as a standby: together they must stay well below
+// 20 seconds.
 const (
 	silencePatient = 15 * time.Second
-	silenceStandby = 4 * time.Second
-	silenceEnding  = 3 * time.Second
+	silenceStandby = 3 * time.Second
+	silenceEnding  = 2 * time.Second
 )
 
 func silenceFor(m pgdata.Mode) time.Duration {
@@ -70,11 +73,17 @@ func silenceFor(m pgdata.Mode) time.Duration {
 }
 
 // dataDir opens the data directory that a WAL file belongs to: the one that was
-// named, else the working directory, as PostgreSQL has it, else the one that the
-// file's path lies in, else PGDATA. nil means that there is none.
+// named, else the one that the file's absolute path lies in, else the working
+// directory, as PostgreSQL has it, else the one of a relative path, else PGDATA.
+// nil means that there is none.
 func dataDir(named, walPath string) (*pgdata.Dir, error) {
 	if named != "" {
 		return pgdata.Open(named)
+	}
+	if filepath.IsAbs(walPath) { // pg_rewind's, wherever it was started
+		if dir, ok := pgdata.FromWALPath(walPath); ok {
+			return pgdata.Open(dir)
+		}
 	}
 	d, err := pgdata.Open(".")
 	if !errors.Is(err, pgdata.ErrNotDataDir) {

@@ -31,7 +31,7 @@ type scene struct {
 // tell is the story.
 func tell(s *stage) {
 	s.say(s.paint(bold, "walship: WAL from a real PostgreSQL to a real SFTP server, and back"))
-	s.tell("Everything runs on this machine, below /tmp, and is gone in the end.")
+	s.tell("Everything runs on this machine, below /tmp, and is gone in the end. It takes less than a minute.")
 	d := &scene{stage: s}
 	d.prepare()
 	d.archiveHost()
@@ -131,7 +131,7 @@ func (d *scene) load() {
 	d.settle()
 	arrived()
 	raw, stored := total(shown)
-	d.tell("%s made %s of WAL, stored as %s. Each file is an ordinary zstd file, checked and synced before PostgreSQL is told that it is archived.",
+	d.tell("%s made %s of WAL, stored as %s; the last segment was closed early. Each is an ordinary zstd file, checked and synced before PostgreSQL is told that it is archived.",
 		transactions(report), megabytes(raw), megabytes(stored))
 }
 

@@ -19,6 +19,9 @@ const MaxIdentitySize = 64 << 10
 // ErrIdentity is a walship.json that cannot be used.
 var ErrIdentity = errors.New("walship.json cannot be used")
 
+// IdentityHint is what to do about it.
+const IdentityHint = "is the disk whole, and was no folder renamed? a damaged walship.json is written anew by walship init once it has been moved away; one of a newer format needs a newer walship"
+
 // Identity is what walship.json says: whose archive this is, and the properties
 // that every file in it shares. It is written once.
 type Identity struct {

@@ -84,7 +84,7 @@ func TestEncodeFails(t *testing.T) {
 		if err := Encode(bytes.NewReader(content), codec, 24<<20-1).WriteTo(&buffer{}, testRecord); err == nil {
 			t.Errorf("%s, longer than announced: nil", codec)
 		}
-		for _, after := range []int64{-1, 600, 2 << 20} {
+		for _, after := range []int64{-1, 600, 2000} {
 			src := &countingReader{r: bytes.NewReader(content)}
 			err := Encode(src, codec, 24<<20).WriteTo(failingWriter{after}, testRecord)
 			src.closed.Store(true)

@@ -325,6 +325,9 @@ func (s *Server) pickPort() {
 
 func (s *Server) writeConfig() {
 	c := []string{"MaxStartups 200"} // of this one the last wins
+	// Where the account's shell is bash, which runs a Subsystem that is a program,
+	// it reads ~/.bashrc when ssh has started it and it is the first: slow, or worse.
+	c = append(c, "SetEnv SHLVL=2")
 	c = append(c, s.opts.Config...)
 	pam := "UsePAM no"
 	if s.User != s.me {

@@ -185,6 +185,9 @@ func (o OpenCall) Head(ctx context.Context, n int) (data []byte, size int64, err
 			return nil, 0, err
 		}
 		data = append(data, b...)
+		if int64(len(data)) >= attrs.Size {
+			break // whole; asking for more would cost a round trip
+		}
 		if len(b) < a.n {
 			rest := ask{h.read(a.off+int64(len(b)), a.n-len(b)), a.off + int64(len(b)), a.n - len(b)}
 			reads[0] = rest
