@@ -153,21 +153,36 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// Two files that have changed places: each carries its name, in its record or
-// in its page header.
+// Two files that have changed places: each carries its name, a segment in its
+// page header, and all of them in their record if the codec has one.
 func TestSwapped(t *testing.T) {
 	t.Parallel()
 	for _, codec := range []string{"zstd", "gzip", "none"} {
-		c, env, name, stored, content := hostileArchived(t, codec)
+		c, env, name, stored, _ := hostileArchived(t, codec)
 		other := c.name(7)
 		c.must(0, env, "push", c.add(other, c.segment(7, 1)), other)
 		otherStored := filepath.Join(filepath.Dir(stored), other+filepath.Ext(stored))
-		hostileOK(t, os.Rename(stored, stored+".x"))
-		hostileOK(t, os.Rename(otherStored, stored))
-		hostileOK(t, os.Rename(stored+".x", otherStored))
-		for _, swapped := range []struct{ name, stored string }{{name, stored}, {other, otherStored}} {
-			if delivered, err := c.damaged(env, swapped.name, swapped.stored, "pg_wal/RECOVERYXLOG", content); err != nil || delivered {
-				t.Errorf("%s, %s: delivered %t: %v", codec, swapped.name, delivered, err)
+		pairs := [][2][2]string{{{name, stored}, {other, otherStored}}}
+		if codec != "none" {
+			env["WALSHIP_HEADER_CHECK"] = "off"
+			folder := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(stored))), "history")
+			var histories [2][2]string
+			for i, name := range []string{"00000002.history", "00000003.history"} {
+				c.must(0, env, "push", "--no-clone-guard", c.add(name, fmt.Appendf(nil, "1\t0/%d000000\tx\n", i+8)), name)
+				histories[i] = [2]string{name, filepath.Join(folder, name+filepath.Ext(stored))}
+			}
+			hostileOK(t, os.RemoveAll(filepath.Join(c.Dir, "pg_wal")))
+			hostileOK(t, os.Mkdir(filepath.Join(c.Dir, "pg_wal"), 0o700))
+			pairs = append(pairs, histories)
+		}
+		for _, pair := range pairs {
+			hostileOK(t, os.Rename(pair[0][1], stored+".x"))
+			hostileOK(t, os.Rename(pair[1][1], pair[0][1]))
+			hostileOK(t, os.Rename(stored+".x", pair[1][1]))
+			for _, swapped := range pair {
+				if delivered, err := c.damaged(env, swapped[0], swapped[1], "pg_wal/RECOVERYXLOG", nil); err != nil || delivered {
+					t.Errorf("%s, %s: delivered %t: %v", codec, swapped[0], delivered, err)
+				}
 			}
 		}
 	}

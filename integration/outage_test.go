@@ -158,16 +158,18 @@ func (l lost) copy(t testing.TB) (*site, *testpg.Cluster) {
 func stops(t testing.TB, c *testpg.Cluster, says string) {
 	t.Helper()
 	must(t, c.Launch())
-	code, err := c.WaitExit(soon)
+	promoted := func() bool { return strings.Contains(c.Log(), "selected new timeline") }
+	testpg.WaitFor(t, soon, "the server to stop", func() bool { return !c.Running() || promoted() })
+	if promoted() {
+		t.Fatalf("it promoted:\n%s", c.Log())
+	}
+	code, err := c.WaitExit(0)
 	must(t, err)
 	if code != 1 {
 		t.Errorf("the server ended with %d", code)
 	}
 	c.WaitLog(0, says)
 	c.WaitLog(0, "FATAL: +could not restore file")
-	if strings.Contains(c.Log(), "selected new timeline") {
-		t.Errorf("it promoted:\n%s", c.Log())
-	}
 	signal := "recovery.signal"
 	if c.Major < 12 {
 		signal = "recovery.conf"

@@ -8,9 +8,10 @@ import (
 )
 
 // A fresh connection that is filled at once makes OpenSSH pause; a long link
-// needs more in flight than a short one.
+// needs more in flight than a short one, and gets it as answers come.
 const (
 	windowShort = 512 << 10
+	windowBegin = 1 << 20
 	windowLong  = 4 << 20
 	longTrip    = 5 * time.Millisecond
 )
@@ -18,10 +19,11 @@ const (
 // Writer writes to an open file without waiting for each answer. Its methods
 // may be called concurrently.
 type Writer struct {
-	h      *Handle
-	window int
+	h    *Handle
+	most int // that window grows to
 
 	mu     sync.Mutex
+	window int // bytes that may be in flight
 	room   sync.Cond
 	flight int // bytes sent and not acknowledged
 	err    error
@@ -32,9 +34,9 @@ type Writer struct {
 // as it is known: it decides how much is sent ahead. Flush must be called in
 // the end.
 func (h *Handle) Writer(ctx context.Context, trip time.Duration) *Writer {
-	w := &Writer{h: h, window: windowShort}
+	w := &Writer{h: h, window: windowShort, most: windowShort}
 	if trip > longTrip {
-		w.window = windowLong
+		w.window, w.most = windowBegin, windowLong
 	}
 	w.room.L = &w.mu
 	w.stop = context.AfterFunc(ctx, func() {
@@ -81,6 +83,7 @@ func (w *Writer) send(p []byte, off int64) error {
 			err = call.wrap(err)
 		}
 		w.acknowledged(n, err)
+		w.grow(n)
 	}}, typeWrite, body, p)
 	return nil
 }
@@ -92,6 +95,13 @@ func (w *Writer) acknowledged(n int, err error) {
 		w.err = err
 	}
 	w.room.Broadcast()
+	w.mu.Unlock()
+}
+
+// grow doubles the window in each round trip until it is as large as it gets.
+func (w *Writer) grow(n int) {
+	w.mu.Lock()
+	w.window = min(w.window+n, w.most)
 	w.mu.Unlock()
 }
 
