@@ -208,11 +208,9 @@ func TestSFTPCancelled(t *testing.T) {
 
 // Closed while it connects, or with work under way, a store lets everybody go.
 func TestSFTPClose(t *testing.T) {
-	before := runtime.NumGoroutine()
 	silent := testnet.Silent(t, "")
 	known := filepath.Join(t.TempDir(), "known_hosts")
-	key, file := testsshd.NewKey(t, "k", "")
-	_ = key
+	_, file := testsshd.NewKey(t, "k", "")
 	keyFile := filepath.Join(t.TempDir(), "key")
 	if err := errors.Join(os.WriteFile(keyFile, file, 0o600), os.WriteFile(known, nil, 0o600)); err != nil {
 		t.Fatal(err)
@@ -234,10 +232,9 @@ func TestSFTPClose(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	settled(t, listening)
-	_ = before
 
 	srv := testsshd.Start(t, testsshd.Options{})
-	before = runtime.NumGoroutine()
+	before := runtime.NumGoroutine()
 	at := &sftpServer{srv.URL, transport.SSH{KeyFile: srv.KeyFile, KnownHosts: srv.KnownHosts}, plainRoot, ours}
 	one := at.open(t, transport.Full)
 	prepare(t, one)

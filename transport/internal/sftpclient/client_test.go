@@ -109,12 +109,10 @@ func TestGarbage(t *testing.T) {
 func TestAbsurdAnswers(t *testing.T) {
 	kinds := []byte{typeStatus, typeHandle, typeData, typeName, typeAttrs, typeExtReply, 77}
 	bodies := [][]byte{nil, {0}, u32(0), status(0), status(999), u32(1 << 31), str(strings.Repeat("h", maxHandle+1)), u32(0xffffffff), append(u32(attrExtended|attrSize), u64(1<<63)...)}
-	c, p := dial(t, patience)
-	var kind byte
-	var body []byte
-	p.serve(func(r request) (byte, []byte) { return kind, body })
-	for _, kind = range kinds {
-		for _, body = range bodies {
+	for _, kind := range kinds {
+		for _, body := range bodies {
+			c, p := dial(t, patience)
+			p.serve(func(request) (byte, []byte) { return kind, body })
 			within(t, patience, func() {
 				_, attrs := c.Stat("a").Attrs(background)
 				_, handle := c.Open("b", Read, 0).Handle(background)
