@@ -23,6 +23,7 @@ import (
 type keyring struct {
 	candidates []candidate
 	skipped    []string // keys that could not be used, each with the reason
+	advice     string   // the hint that came with the first of them
 	explicit   bool     // the user named the one key
 	agent      net.Conn // nil without agent
 	stop       func() bool
@@ -92,6 +93,9 @@ func readKeys(ctx context.Context, t target, o SSH) (*keyring, error) {
 			return nil, f.err
 		} else {
 			k.skipped = append(k.skipped, strings.TrimPrefix(strings.TrimPrefix(f.err.Error(), ErrConfig.Error()+": "), ErrLogin.Error()+": "))
+			if k.advice == "" {
+				k.advice = Hint(f.err)
+			}
 		}
 	}
 	if !t.onlyKeys {
@@ -125,7 +129,11 @@ func (k *keyring) nothing(t target) error {
 			text += " and in the agent at " + t.agent
 		}
 	}
-	return WithHint(fmt.Errorf("%w: %s", ErrLogin, text), "name the private key with --ssh-key")
+	advice := k.advice
+	if advice == "" {
+		advice = "name the private key with --ssh-key"
+	}
+	return WithHint(fmt.Errorf("%w: %s", ErrLogin, text), advice)
 }
 
 // readKeyFile reads path. A file that others can read is refused, as ssh does.
