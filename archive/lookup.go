@@ -183,6 +183,11 @@ func (p *Pusher) compare(ctx context.Context, f *file, stem string, mend bool) (
 		if err := p.Store.Sync(ctx, name); err != nil {
 			return nothing, sum, err
 		}
+		if codec == stored.Plain {
+			if err := p.Store.Sync(ctx, layout.Voucher(stem, sum)); err != nil {
+				return nothing, sum, err
+			}
+		}
 		if result == nothing {
 			result = same
 		}
@@ -201,7 +206,10 @@ func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte,
 	}
 	record, err := stored.ParseHead(head.Data, head.Size)
 	switch {
+	case errors.Is(err, stored.ErrNoRecord) && stored.CodecOf(name) == stored.Plain:
+		return p.plainSum(ctx, f, name)
 	case errors.Is(err, stored.ErrNoRecord):
+		return none, fmt.Errorf("%w: it carries no record", stored.ErrDamaged)
 	case record.Name == "":
 		return none, err
 	case record.Name != f.name.String() || record.SystemID != f.cluster.SystemID:
@@ -209,22 +217,31 @@ func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte,
 	default:
 		return record.SHA256, err
 	}
+}
+
+// plainSum is the SHA-256 of a file that is stored plain: read whole, for which
+// there must be a voucher.
+func (p *Pusher) plainSum(ctx context.Context, f *file, name string) (sum [32]byte, err error) {
 	remote, err := p.Store.Open(ctx, name)
 	if err != nil {
-		return none, err
+		return sum, err
 	}
 	defer remote.Close()
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(name), max(f.size, maxSmall))
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.Plain, max(f.size, maxSmall))
 	if err != nil {
-		return none, err
+		return sum, err
 	}
 	defer content.Close()
 	n, err := io.Copy(io.Discard, content)
 	if err != nil {
-		return none, err
+		return sum, err
 	}
 	if n == 0 || f.isSegment() && n != f.size {
-		return none, fmt.Errorf("%w: it holds %d bytes, the file has %d", stored.ErrDamaged, n, f.size)
+		return sum, fmt.Errorf("%w: it holds %d bytes, the file has %d", stored.ErrDamaged, n, f.size)
 	}
-	return content.Sum(), nil
+	_, err = p.Store.Head(ctx, layout.Voucher(name, content.Sum()), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return sum, fmt.Errorf("%w: its content has SHA-256 %x, for which nothing vouches", stored.ErrDamaged, content.Sum())
+	}
+	return content.Sum(), err
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"time"
 
+	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/transport"
@@ -23,15 +25,15 @@ const (
 	sweepAge   = 24 * time.Hour
 )
 
-// Push stores the WAL file at path under name. Nil means that this very content
+// Push stores the WAL file at the path file under name. Nil means that this very content
 // is in the archive, on stable storage, whoever brought it there. data is the
 // data directory that the file belongs to; nil if it is not known, which is
 // enough for segments, as they name their cluster themselves.
 //
 // What honest servers push and yet cannot be stored under its name is stored
 // elsewhere, with a warning: see filed.
-func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, path, name string) error {
-	f, err := openFile(data, path, name)
+func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, file, name string) error {
+	f, err := openFile(data, file, name)
 	if err != nil {
 		return err
 	}
@@ -93,6 +95,14 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 	var err error
 	for range attempts {
 		look := p.lookup(ctx, f.cluster, stem)
+		if codec == stored.Plain {
+			if err = p.vouch(ctx, f, stem, look); err != nil && !errors.Is(err, errFound) {
+				if owner := look.owner(codec); owner != nil && !errors.As(owner, new(errCodec)) {
+					return owner
+				}
+				return err
+			}
+		}
 		content := stored.Encode(f.source(), codec, f.size)
 		err = p.Store.Put(ctx, stem+codec.Extension(), transport.Source{
 			Write: func(w io.WriterAt) error {
@@ -136,6 +146,29 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 		}
 	}
 	return fmt.Errorf("storing %s did not come to an end: %w", f.name, err)
+}
+
+// vouch stores, beside content that is stored plain, the file that vouches for
+// it, in the form that sha256sum -c reads. It is there before the content is.
+func (p *Pusher) vouch(ctx context.Context, f *file, stem string, look *lookup) error {
+	sum, err := f.sum()
+	if err != nil {
+		return err
+	}
+	err = p.Store.Put(ctx, layout.Voucher(stem, sum), transport.Source{
+		Write: func(w io.WriterAt) error {
+			if err := look.absent(); err != nil {
+				return err
+			}
+			_, err := w.WriteAt(fmt.Appendf(nil, "%x  %s\n", sum, path.Base(stem)), 0)
+			return err
+		},
+		Confirm: func() error { return look.owner(stored.Plain) },
+	})
+	if errors.Is(err, fs.ErrExist) || errors.As(err, new(errCodec)) {
+		return nil
+	}
+	return err
 }
 
 // conflict words that other content is archived under the name.

@@ -255,7 +255,7 @@ func timeline(c *testpg.Cluster) string {
 }
 
 // newPrimary starts a primary that archives to the site and has the tables of
-// contents.
+// contents, all empty.
 func newPrimary(t testing.TB, s *site, o testpg.Options) *testpg.Cluster {
 	t.Helper()
 	conf := s.archiving()
@@ -267,7 +267,7 @@ func newPrimary(t testing.TB, s *site, o testpg.Options) *testpg.Cluster {
 	s.init(c)
 	must(t, c.Start())
 	c.Query("create table rows (n int primary key, at timestamptz)")
-	if out, err := c.Pgbench("-i", "-q", "-s", "1"); err != nil {
+	if out, err := c.Pgbench("-i", "-q", "-I", "dt"); err != nil {
 		t.Fatal(out, err)
 	}
 	return c

@@ -29,6 +29,9 @@ func TestSegmentSizes(t *testing.T) {
 func archiveAndRecover(t *testing.T, o testpg.Options) {
 	s := newSite(t)
 	primary := newPrimary(t, s, o)
+	if out, err := primary.Pgbench("-i", "-q", "-s", "1"); err != nil {
+		t.Fatal(out, err)
+	}
 
 	load := make(chan error, 1)
 	go func() {

@@ -10,6 +10,8 @@ import (
 
 	"walship/internal/pgdata"
 	"walship/internal/stored"
+	"walship/internal/walpage"
+	"walship/walname"
 )
 
 // A stored file that is not what was pushed is doubt that names it, in every
@@ -90,6 +92,34 @@ func TestFlippedBits(t *testing.T) {
 				s.doubt(fmt.Sprint(codec, ", bit ", bit), err, stored.ErrDamaged, stow)
 			}
 		}
+	}
+}
+
+// A plain file carries no record: the file beside it vouches for its content. In
+// walship's own part of the archive every file is vouched for in some way.
+func TestVouched(t *testing.T) {
+	content := fixture(t, small, seg6)
+	for _, at := range []int{walpage.MinLen, 5000, len(content) - 1} {
+		s := newSite(t, small)
+		stow := s.archive(seg6, content, stored.Plain)
+		flipped := bytes.Clone(content)
+		flipped[at] ^= 0x10
+		s.plant(stow, flipped)
+		s.doubt(fmt.Sprint("flipped at ", at), s.fetch(seg6, pgdata.ArchiveRecovery), stored.ErrDamaged, stow)
+	}
+	for _, codec := range stored.Written() {
+		s := newSite(t, small)
+		n, _ := walname.Parse(seg6)
+		stow := s.cluster().Stem(n) + codec.Extension()
+		b := s.encoded(seg6, content, codec)
+		switch codec { // leave the record out
+		case stored.Zstd:
+			b = b[512:]
+		case stored.Gzip:
+			b = b[stored.HeadSize:]
+		}
+		s.plant(stow, b)
+		s.doubt("no record, "+string(codec), s.fetch(seg6, pgdata.ArchiveRecovery), stored.ErrDamaged, stow)
 	}
 }
 

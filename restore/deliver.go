@@ -1,11 +1,13 @@
 package restore
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"walship/internal/fault"
+	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/internal/walpage"
@@ -31,7 +34,7 @@ const tempPrefix = "xlogtemp.walship."
 
 // deliver writes the stored file's content to q.Path: to a file beside it, which
 // is checked, synced and renamed. Until then q.Path is untouched.
-func (q *question) deliver(from string, remote transport.File) error {
+func (q *question) deliver(ctx context.Context, from string, remote transport.File) error {
 	damaged := func(err error) error {
 		if errors.Is(err, stored.ErrDamaged) {
 			return fmt.Errorf("%s: %w", from, err)
@@ -61,6 +64,9 @@ func (q *question) deliver(from string, remote transport.File) error {
 	}()
 	fault.At("fetch.created")
 	if err := q.copy(temp, content); err != nil {
+		return damaged(err)
+	}
+	if err := q.vouched(ctx, from, content); err != nil {
 		return damaged(err)
 	}
 	fault.At("fetch.written")
@@ -145,6 +151,23 @@ func (q *question) checkRecord(c *stored.Content) error {
 		return fmt.Errorf("%w: its record says %d bytes, a segment of this cluster has %d", stored.ErrDamaged, r.Size, q.size())
 	}
 	return nil
+}
+
+// vouched checks that a file in walship's own part of the archive is one that
+// push has stored: by its record, or, where it is stored plain and cannot carry
+// one, by the file beside it that names its hash. The content has been read.
+func (q *question) vouched(ctx context.Context, from string, c *stored.Content) error {
+	if c.HasRecord || !strings.HasPrefix(from, q.cluster.Folder()+"/") {
+		return nil
+	}
+	if stored.CodecOf(from) != stored.Plain {
+		return fmt.Errorf("%w: it carries no record", stored.ErrDamaged)
+	}
+	_, err := q.Store.Head(ctx, layout.Voucher(from, c.Sum()), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: its content has SHA-256 %x, for which nothing vouches", stored.ErrDamaged, c.Sum())
+	}
+	return err
 }
 
 // copy writes the content and checks it against its name.

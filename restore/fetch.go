@@ -92,7 +92,7 @@ func (q *question) deliverFirst(ctx context.Context, copies *copies) (found bool
 		if err := q.guardFork(ctx); err != nil {
 			return true, err
 		}
-		err = q.deliver(c.name, remote)
+		err = q.deliver(ctx, c.name, remote)
 		if err == nil && damage != nil {
 			q.Warn(fmt.Sprintf("delivered %s from %s, as another copy is damaged: %v", q.name, c.name, damage))
 		}

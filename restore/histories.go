@@ -128,6 +128,9 @@ func (q *question) readHistory(ctx context.Context, stow string, n walname.Name)
 	if err != nil {
 		return walname.History{}, fmt.Errorf("%s: %w", stow, err)
 	}
+	if err := q.vouched(ctx, stow, content); err != nil {
+		return walname.History{}, fmt.Errorf("%s: %w", stow, err)
+	}
 	if content.HasRecord && content.Record.Name != n.String() {
 		return walname.History{}, fmt.Errorf("%s: %w: its record says that it is %q", stow, stored.ErrDamaged, content.Record.Name)
 	}

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
@@ -139,6 +140,9 @@ func (s *site) archive(name string, content []byte, codec stored.Codec) (stow st
 	}
 	stow = s.cluster().Stem(n) + codec.Extension()
 	s.plant(stow, s.encoded(name, content, codec))
+	if codec == stored.Plain {
+		s.plant(layout.Voucher(stow, sha256.Sum256(content)), []byte("as sha256sum has it"))
+	}
 	return stow
 }
 

@@ -76,6 +76,13 @@ func (c Cluster) OtherPartial(n walname.Name, sum [32]byte) string {
 	return path.Join(c.LogFolder(n.Segment), n.Segment.String()+"."+hex.EncodeToString(sum[:4])+".partial")
 }
 
+// Voucher is the file that vouches for content stored plain, which cannot carry
+// a record of its own. Its name holds the content's whole hash, so that whoever
+// has read the content knows where to look, and two contents never share it.
+func Voucher(stem string, sum [32]byte) string {
+	return stem + "." + hex.EncodeToString(sum[:]) + ".sha256"
+}
+
 // SetAside is where refused content of that name is kept.
 func (c Cluster) SetAside(n walname.Name, sum [32]byte) string {
 	return path.Join(c.Refused(), n.String()+"."+hex.EncodeToString(sum[:4]))
