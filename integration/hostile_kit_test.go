@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -348,6 +349,7 @@ func (c *hostileCluster) archived(root, name string) (path string, content []byt
 	if err != nil {
 		return "", nil, err
 	}
+	found = slices.DeleteFunc(found, func(path string) bool { return strings.HasSuffix(path, ".sha256") }) // vouches for a plain one
 	if len(found) != 1 {
 		return "", nil, fmt.Errorf("%d stored files of %s: %v", len(found), name, found)
 	}

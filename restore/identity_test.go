@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"walship/internal/layout"
@@ -129,18 +130,20 @@ func TestFetchFaults(t *testing.T) {
 					write(t, s.path(), old)
 					// Whoever is asked and fails is remembered: some answers are
 					// not needed any more when they come.
-					var failed []string
-					reached := false
+					var failed atomic.Pointer[string]
 					s.store.Hook(func(step storetest.Step) storetest.Fault {
 						if step.N != n {
 							return storetest.Fault{}
 						}
-						reached = true
-						failed = append(failed, step.Op+" "+step.Name)
+						what := step.Op + " " + step.Name
+						failed.Store(&what)
 						return storetest.Fault{Err: fails, Applied: applied}
 					})
 					err := s.fetch(c.name, mode)
-					what := strings.Join(failed, ", ")
+					what, reached := "", false
+					if f := failed.Load(); f != nil {
+						what, reached = *f, true
+					}
 					switch {
 					case err == nil && c.content == nil:
 						t.Errorf("%s: delivered, after %s", c.what, what)

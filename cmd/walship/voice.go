@@ -30,8 +30,8 @@ func (v *voice) fail(c caller, code int, err error) {
 		return // PostgreSQL asks for what does not exist yet all the time
 	case c.command == "fetch" && code == exitNotThere && !errors.Is(err, restore.ErrNotThere):
 		v.say("warning: fetch: %v", err)
-		v.hint(transport.Hint(err))
-		v.hint("this is doubt, not absence: the server is told to ask again")
+		v.hint(advice(err))
+		v.hint("this is doubt, not absence")
 		return
 	}
 	if c.command == "" {
@@ -39,10 +39,29 @@ func (v *voice) fail(c caller, code int, err error) {
 	} else {
 		v.say("%s: %v", c.command, err)
 	}
-	v.hint(transport.Hint(err))
+	v.hint(advice(err))
 	if c.command == "fetch" && code == exitDoubt && c.mode == pgdata.ArchiveRecovery {
 		v.hint("recovery stops here so that nothing is lost; mend the cause and start the server again")
 	}
+}
+
+// advice is the hint that comes with an error, or what is known to help against
+// others of its class.
+func advice(err error) string {
+	if hint := transport.Hint(err); hint != "" {
+		return hint
+	}
+	switch classCode(err) {
+	case exitFull:
+		return "free some space there: until then PostgreSQL keeps the WAL, and its own disk fills"
+	case exitPermission:
+		return "the account on the archive needs to be able to read and write all of the archive's folder"
+	case exitDamaged:
+		return "look at the archive's disk; push stores a damaged file anew if PostgreSQL still has the segment"
+	case exitOther:
+		return "the archive gives no clearer reason; look at its log, its quota and its disk"
+	}
+	return ""
 }
 
 // warn reports what did not keep the call from succeeding.

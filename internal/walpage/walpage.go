@@ -160,7 +160,7 @@ func (h Header) Check(name walname.Segment, g walname.Geometry, systemID uint64)
 		return fmt.Errorf("%w: the page address is %s, expected %s", ErrMismatch, h.PageAddr, want)
 	}
 	if h.Timeline == 0 || h.Timeline > name.Timeline {
-		return fmt.Errorf("%w: the timeline is %d, expected 1 to %d", ErrMismatch, uint32(h.Timeline), uint32(name.Timeline))
+		return fmt.Errorf("%w: the timeline is %d, expected at most %d and not 0", ErrMismatch, uint32(h.Timeline), uint32(name.Timeline))
 	}
 	return nil
 }

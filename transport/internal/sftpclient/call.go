@@ -3,6 +3,7 @@ package sftpclient
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io/fs"
 	"time"
 )
@@ -88,6 +89,9 @@ func (call *Call) Wait(ctx context.Context) (packet, error) {
 }
 
 func (call *Call) wrap(err error) error {
+	if call.path == "" {
+		return fmt.Errorf("%s: %w", call.op, err)
+	}
 	return &fs.PathError{Op: call.op, Path: call.path, Err: err}
 }
 
