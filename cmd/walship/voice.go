@@ -58,8 +58,6 @@ func advice(err error) string {
 		return "the account on the archive needs to be able to read and write all of the archive's folder"
 	case exitDamaged:
 		return "look at the archive's disk; push stores a damaged file anew if PostgreSQL still has the segment"
-	case exitOther:
-		return "the archive gives no clearer reason; look at its log, its quota and its disk"
 	}
 	return ""
 }
