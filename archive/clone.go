@@ -20,7 +20,7 @@ import (
 // where the archive ends; a copy forks where it was restored to, while production
 // has gone on: two or more segments of the parent timeline lie behind the fork.
 func (p *Pusher) guardClone(ctx context.Context, f *file, stem string) error {
-	found, _, err := p.compare(ctx, f, stem, false)
+	found, _, err := p.compare(ctx, f, p.lookup(ctx, f, stem), false)
 	if err != nil || found == same {
 		return err
 	}

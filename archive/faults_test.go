@@ -32,7 +32,7 @@ func TestPushFaults(t *testing.T) {
 	}{
 		{"new", seg6, content, stored.Zstd, func(*site) {}, 7},
 		{"another codec", seg6, content, stored.Gzip, func(*site) {}, 7},
-		{"there", seg6, content, stored.Zstd, func(s *site) { s.mustPush(seg6, content) }, 8},
+		{"there", seg6, content, stored.Zstd, func(s *site) { s.mustPush(seg6, content) }, 6},
 		{"there, plain", seg6, content, stored.Plain, func(s *site) { s.Codec = stored.Plain; s.mustPush(seg6, content) }, 8},
 		{"torn", seg6, content, stored.Zstd, torn, 12},
 		{"a history", fork2, fixture(t, small, fork2), stored.Zstd, func(s *site) { s.planted(seg9) }, 10},

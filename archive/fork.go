@@ -106,7 +106,7 @@ func (p *Pusher) fileUnfinished(ctx context.Context, f *file) error {
 	if err := f.check(p.HeaderCheck, p.Warn); err != nil {
 		return p.unlessSetAside(ctx, f, err)
 	}
-	found, _, err := p.compare(ctx, f, f.cluster.Stem(f.name), false)
+	found, _, err := p.compare(ctx, f, p.lookup(ctx, f, f.cluster.Stem(f.name)), false)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"walship/internal/async"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -16,43 +17,18 @@ import (
 // lookup asks the archive, all at once, who it is and whether a file is there
 // under any extension.
 type lookup struct {
-	present  chan struct{} // closed once found and err are set
-	found    []string      // stored names
-	err      error
-	identify chan struct{} // closed once identity and idErr are set
-	identity layout.Identity
-	idErr    error
+	stem     string
+	identity *async.Result[layout.Identity]
+	files    []*async.Result[transport.Head] // in the order of stored.Written
 }
 
-func (p *Pusher) lookup(ctx context.Context, c layout.Cluster, stem string) *lookup {
-	l := &lookup{present: make(chan struct{}), identify: make(chan struct{})}
-	go func() {
-		defer close(l.identify)
-		l.identity, l.idErr = p.identity(ctx, c)
-	}()
-	codecs := stored.Written()
-	answers := make([]error, len(codecs))
-	done := make(chan struct{})
-	for i, codec := range codecs {
-		go func() {
-			_, answers[i] = p.Store.Head(ctx, stem+codec.Extension(), 0)
-			done <- struct{}{}
-		}()
+func (p *Pusher) lookup(ctx context.Context, f *file, stem string) *lookup {
+	l := &lookup{stem: stem, identity: async.Go(func() (layout.Identity, error) { return p.owner(ctx, f) })}
+	for _, codec := range stored.Written() {
+		l.files = append(l.files, async.Go(func() (transport.Head, error) {
+			return p.Store.Head(ctx, stem+codec.Extension(), stored.HeadSize)
+		}))
 	}
-	go func() {
-		defer close(l.present)
-		for range codecs {
-			<-done
-		}
-		for i, codec := range codecs {
-			switch {
-			case answers[i] == nil:
-				l.found = append(l.found, stem+codec.Extension())
-			case !errors.Is(answers[i], fs.ErrNotExist):
-				l.err = answers[i]
-			}
-		}
-	}()
 	return l
 }
 
@@ -61,11 +37,16 @@ var errFound = errors.New("already there")
 
 // absent is nil if no file is there.
 func (l *lookup) absent() error {
-	<-l.present
-	if len(l.found) > 0 {
-		return errFound
+	for _, file := range l.files {
+		_, err := file.Wait()
+		switch {
+		case err == nil:
+			return errFound
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
 	}
-	return l.err
+	return nil
 }
 
 // errCodec says that the archive stores its files otherwise than was guessed.
@@ -75,14 +56,26 @@ func (e errCodec) Error() string { return "the archive's codec is " + string(e.c
 
 // owner is nil if the archive is the cluster's, and keeps files as codec says.
 func (l *lookup) owner(codec stored.Codec) error {
-	<-l.identify
-	if l.idErr != nil {
-		return l.idErr
+	id, err := l.identity.Wait()
+	if err != nil {
+		return err
 	}
-	if own := stored.Codec(l.identity.Codec); own != codec {
+	if own := stored.Codec(id.Codec); own != codec {
 		return errCodec{own}
 	}
 	return nil
+}
+
+// owner reads the identity of the archive and checks that it is that of f's
+// cluster as it is now.
+func (p *Pusher) owner(ctx context.Context, f *file) (layout.Identity, error) {
+	id, err := p.identity(ctx, f.cluster)
+	if size := f.geometry.SegmentSize; err == nil && size != 0 && size != id.SegmentSize {
+		err = transport.WithHint(
+			fmt.Errorf("%w: its segments have %d bytes, those of this cluster %d", ErrArchive, id.SegmentSize, size),
+			"after pg_resetwal --wal-segsize the cluster needs a new archive: their names mean other places")
+	}
+	return id, err
 }
 
 // identity reads walship.json.
@@ -145,20 +138,20 @@ const (
 	other                // other content is there
 )
 
-// compare looks at the stored files of stem. With mend a damaged one is moved to
+// compare looks at the stored files that were found. With mend a damaged one is moved to
 // refused/ and reported, so that the content can be stored again; without, it
 // counts as none. One that was cut short and whose record names other content is
 // other content.
-func (p *Pusher) compare(ctx context.Context, f *file, stem string, mend bool) (match, [32]byte, error) {
+func (p *Pusher) compare(ctx context.Context, f *file, look *lookup, mend bool) (match, [32]byte, error) {
 	sum, err := f.sum()
 	if err != nil {
 		return nothing, sum, err
 	}
 	result := nothing
 	var theirs [32]byte
-	for _, codec := range stored.Written() {
-		name := stem + codec.Extension()
-		found, err := p.storedSum(ctx, f, name)
+	for i, codec := range stored.Written() {
+		name := look.stem + codec.Extension()
+		found, err := p.storedSum(ctx, f, name, look.files[i])
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
@@ -184,7 +177,7 @@ func (p *Pusher) compare(ctx context.Context, f *file, stem string, mend bool) (
 			return nothing, sum, err
 		}
 		if codec == stored.Plain {
-			if err := p.Store.Sync(ctx, layout.Voucher(stem, sum)); err != nil {
+			if err := p.Store.Sync(ctx, layout.Voucher(look.stem, sum)); err != nil {
 				return nothing, sum, err
 			}
 		}
@@ -198,9 +191,9 @@ func (p *Pusher) compare(ctx context.Context, f *file, stem string, mend bool) (
 // storedSum is the SHA-256 of a stored file's content: from its own record if
 // it has one and its size agrees with it, else from reading it. A file that was
 // cut short is damaged, and its record still tells what it was.
-func (p *Pusher) storedSum(ctx context.Context, f *file, name string) ([32]byte, error) {
+func (p *Pusher) storedSum(ctx context.Context, f *file, name string, asked *async.Result[transport.Head]) ([32]byte, error) {
 	var none [32]byte
-	head, err := p.Store.Head(ctx, name, stored.HeadSize)
+	head, err := asked.Wait()
 	if err != nil {
 		return none, err
 	}

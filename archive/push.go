@@ -94,7 +94,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 	codec := p.Codec
 	var err error
 	for range attempts {
-		look := p.lookup(ctx, f.cluster, stem)
+		look := p.lookup(ctx, f, stem)
 		if codec == stored.Plain {
 			if err = p.vouch(ctx, f, stem, look); err != nil && !errors.Is(err, errFound) {
 				if owner := look.owner(codec); owner != nil && !errors.As(owner, new(errCodec)) {
@@ -135,7 +135,10 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 		if !errors.Is(err, errFound) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		found, theirs, err := p.compare(ctx, f, stem, true)
+		if errors.Is(err, fs.ErrExist) { // since it was looked for
+			look = p.lookup(ctx, f, stem)
+		}
+		found, theirs, err := p.compare(ctx, f, look, true)
 		switch {
 		case err != nil:
 			return err

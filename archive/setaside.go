@@ -26,8 +26,9 @@ func (p *Pusher) SetAside(ctx context.Context, data *pgdata.Dir, path, name stri
 func (p *Pusher) unlessSetAside(ctx context.Context, f *file, refusal error) error {
 	if sum, err := f.sum(); err == nil {
 		stem := f.cluster.SetAside(f.name, sum)
-		for _, codec := range stored.Written() {
-			found, err := p.storedSum(ctx, f, stem+codec.Extension())
+		look := p.lookup(ctx, f, stem)
+		for i, codec := range stored.Written() {
+			found, err := p.storedSum(ctx, f, stem+codec.Extension(), look.files[i])
 			if err == nil && found == sum {
 				err = p.Store.Sync(ctx, stem+codec.Extension())
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"walship/internal/async"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -32,12 +33,12 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 		return err
 	}
 	q := &question{Fetcher: f, Request: r, name: name, cluster: cluster}
-	identity := async(func() (layout.Identity, error) { return f.identity(ctx, cluster) })
+	identity := async.Go(func() (layout.Identity, error) { return f.identity(ctx, cluster) })
 	copies := q.open(ctx, q.places())
 	defer copies.close()
-	q.newer = async(func() ([]walname.History, error) { return q.newerHistories(ctx) })
+	q.newer = async.Go(func() ([]walname.History, error) { return q.newerHistories(ctx) })
 
-	id, err := identity.wait()
+	id, err := identity.Wait()
 	switch {
 	case err == nil:
 		q.segmentSize = id.SegmentSize
@@ -73,7 +74,7 @@ type question struct {
 	segmentSize int64 // of the archive; 0 if it says nothing
 
 	// newer are the histories of the timelines above the file's own.
-	newer *result[[]walname.History]
+	newer *async.Result[[]walname.History]
 }
 
 // deliverFirst delivers the first sound copy, and reports whether there is any.
@@ -82,7 +83,7 @@ type question struct {
 func (q *question) deliverFirst(ctx context.Context, copies *copies) (found bool, err error) {
 	var damage error
 	for _, c := range copies.all {
-		remote, err := c.file.wait()
+		remote, err := c.file.Wait()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -104,25 +105,4 @@ func (q *question) deliverFirst(ctx context.Context, copies *copies) (found bool
 		}
 	}
 	return damage != nil, damage
-}
-
-// result is the outcome of something that runs in the background.
-type result[T any] struct {
-	done  chan struct{}
-	value T
-	err   error
-}
-
-func async[T any](run func() (T, error)) *result[T] {
-	r := &result[T]{done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.value, r.err = run()
-	}()
-	return r
-}
-
-func (r *result[T]) wait() (T, error) {
-	<-r.done
-	return r.value, r.err
 }

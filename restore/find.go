@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"walship/internal/async"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/internal/walpage"
@@ -107,13 +108,13 @@ type copies struct{ all []stow }
 
 type stow struct {
 	name string
-	file *result[transport.File]
+	file *async.Result[transport.File]
 }
 
 func (q *question) open(ctx context.Context, names []string) *copies {
 	c := &copies{}
 	for _, name := range names {
-		c.all = append(c.all, stow{name, async(func() (transport.File, error) { return q.Store.Open(ctx, name) })})
+		c.all = append(c.all, stow{name, async.Go(func() (transport.File, error) { return q.Store.Open(ctx, name) })})
 	}
 	return c
 }
@@ -122,7 +123,7 @@ func (q *question) open(ctx context.Context, names []string) *copies {
 func (c *copies) close() {
 	for _, s := range c.all {
 		go func() {
-			if remote, err := s.file.wait(); err == nil {
+			if remote, err := s.file.Wait(); err == nil {
 				remote.Close()
 			}
 		}()

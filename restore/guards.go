@@ -39,7 +39,7 @@ func (q *question) aim() (timeline walname.Timeline, latest bool) {
 // relevant are the newer timelines that recovery would go to: with an aim of its
 // own, only that one's.
 func (q *question) relevant() ([]walname.History, error) {
-	newer, err := q.newer.wait()
+	newer, err := q.newer.Wait()
 	if err != nil || len(newer) == 0 {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (q *question) guardGap(ctx context.Context) error {
 	case walname.KindSegment:
 		return q.guardSegmentGap(ctx)
 	case walname.KindHistory:
-		newer, err := q.newer.wait()
+		newer, err := q.newer.Wait()
 		if err != nil {
 			return err
 		}

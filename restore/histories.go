@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 
+	"walship/internal/async"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -33,24 +34,24 @@ func (q *question) newerHistories(ctx context.Context) ([]walname.History, error
 			all = append(all, h)
 		}
 	}
-	own := async(func() ([]string, error) { return q.listHistories(ctx) })
+	own := async.Go(func() ([]string, error) { return q.listHistories(ctx) })
 	flat, err := q.flatHistories(ctx)
 	if err != nil {
 		return nil, err
 	}
-	names, err := own.wait()
+	names, err := own.Wait()
 	if err != nil {
 		return nil, err
 	}
-	var reading []*result[walname.History]
+	var reading []*async.Result[walname.History]
 	for _, name := range names {
 		n, _ := layout.ParseStored(path.Base(name), stored.Extensions(stored.Written()))
 		if n.Timeline() > q.name.Timeline() && !known[n.Timeline()] {
-			reading = append(reading, async(func() (walname.History, error) { return q.readHistory(ctx, name, n) }))
+			reading = append(reading, async.Go(func() (walname.History, error) { return q.readHistory(ctx, name, n) }))
 		}
 	}
 	for _, r := range reading {
-		h, err := r.wait()
+		h, err := r.Wait()
 		if err != nil {
 			return nil, err
 		}
@@ -90,14 +91,14 @@ func (q *question) flatHistories(ctx context.Context) ([]walname.History, error)
 	var all []walname.History
 	for tl := q.name.Timeline() + 1; ; tl++ {
 		n := walname.Name{Kind: walname.KindHistory, Segment: walname.Segment{Timeline: tl}}
-		var asked []*result[walname.History]
+		var asked []*async.Result[walname.History]
 		for _, codec := range stored.Foreign() {
-			asked = append(asked, async(func() (walname.History, error) { return q.readHistory(ctx, n.String()+codec.Extension(), n) }))
+			asked = append(asked, async.Go(func() (walname.History, error) { return q.readHistory(ctx, n.String()+codec.Extension(), n) }))
 		}
 		found := false
 		var failed error
 		for _, r := range asked {
-			h, err := r.wait()
+			h, err := r.Wait()
 			switch {
 			case err == nil && !found:
 				found = true

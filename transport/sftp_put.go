@@ -336,5 +336,5 @@ func (s *SFTP) why(ctx context.Context, c *session, err error) error {
 	case space.Free < 64<<10 || space.Files > 0 && space.FreeFiles == 0:
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
-	return err
+	return WithHint(err, "the server gives no reason; look at its log, its quota and its disk")
 }

@@ -1,0 +1,27 @@
+// Package async runs something in the background and hands its outcome to
+// whoever waits for it.
+package async
+
+// Result is the outcome of a function that runs in the background. It may be
+// waited for by several goroutines.
+type Result[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+// Go calls run in a goroutine of its own.
+func Go[T any](run func() (T, error)) *Result[T] {
+	r := &Result[T]{done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.value, r.err = run()
+	}()
+	return r
+}
+
+// Wait returns what run has returned, once it has.
+func (r *Result[T]) Wait() (T, error) {
+	<-r.done
+	return r.value, r.err
+}
