@@ -51,18 +51,18 @@ func openFile(data *pgdata.Dir, path, name string) (*file, error) {
 		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("%w: %w", ErrLocal, err)
 	}
 	w := &file{f: f, name: n, path: path, size: info.Size(), data: data}
 	if err := w.identify(); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return w, nil
 }
 
-func (f *file) close() { f.f.Close() }
+func (f *file) close() { _ = f.f.Close() }
 
 // source reads the file from its beginning.
 func (f *file) source() io.Reader { return io.NewSectionReader(f.f, 0, f.size) }

@@ -60,7 +60,7 @@ func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, file, name string) 
 		return p.unlessSetAside(ctx, f, err)
 	}
 	if err == nil && f.name.Kind == walname.KindSegment && f.name.Segment.Seg%sweepEvery == 0 {
-		p.Store.Sweep(ctx, f.cluster.Tmp(), sweepAge) // the next one does what this cannot
+		_, _ = p.Store.Sweep(ctx, f.cluster.Tmp(), sweepAge) // the next one does what this cannot
 	}
 	return err
 }

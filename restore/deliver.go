@@ -57,7 +57,7 @@ func (q *question) deliver(ctx context.Context, from string, remote transport.Fi
 	}
 	delivered := false
 	defer func() {
-		temp.Close()
+		_ = temp.Close()
 		if !delivered {
 			os.Remove(temp.Name())
 		}

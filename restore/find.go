@@ -124,7 +124,7 @@ func (c *copies) close() {
 	for _, s := range c.all {
 		go func() {
 			if remote, err := s.file.Wait(); err == nil {
-				remote.Close()
+				_ = remote.Close()
 			}
 		}()
 	}

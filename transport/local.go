@@ -151,7 +151,7 @@ func openRegular(root *os.Root, name string) (*os.File, int64, error) {
 		err = &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, 0, err
 	}
 	return f, info.Size(), nil

@@ -86,7 +86,7 @@ func (l *Local) Sweep(ctx context.Context, dir string, age time.Duration) (int, 
 		return 0, l.explain(err)
 	}
 	info, err := f.Stat()
-	f.Close()
+	_ = f.Close()
 	root.Remove(probe)
 	if err != nil {
 		return 0, l.explain(err)

@@ -18,6 +18,6 @@ func quickAck(c net.Conn) func() {
 	if err != nil {
 		return func() {}
 	}
-	set := func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
-	return func() { raw.Control(set) }
+	set := func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) }
+	return func() { _ = raw.Control(set) }
 }

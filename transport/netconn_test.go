@@ -64,16 +64,14 @@ func TestNetworkFailures(t *testing.T) {
 	flood := make(chan bool, 1)
 	config.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) { banner = func(s string) { c.SendAuthBanner(s) } }
 	config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
-		for {
-			select {
-			case <-flood:
-				for t.Context().Err() == nil {
-					banner(strings.Repeat("x", 30000))
-				}
-			case <-t.Context().Done():
+		select {
+		case <-flood:
+			for t.Context().Err() == nil {
+				banner(strings.Repeat("x", 30000))
 			}
-			return nil, errors.New("no")
+		case <-t.Context().Done():
 		}
+		return nil, errors.New("no")
 	}
 	afterKex := listen(t, func(c net.Conn) { ssh.NewServerConn(c, config) })
 	addr := strings.TrimSuffix(strings.TrimPrefix(afterKex, "sftp://u@"), "/")

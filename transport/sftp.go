@@ -51,8 +51,8 @@ type session struct {
 
 func (s *session) close() {
 	s.forget()
-	s.Client.Close()
-	s.conn.Close()
+	_ = s.Client.Close()
+	_ = s.conn.Close()
 }
 
 // OpenSFTP returns the store at u and begins to connect without waiting for it.
@@ -211,7 +211,7 @@ func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration) (
 		return nil, err
 	}
 	go ssh.DiscardRequests(requests)
-	go io.Copy(io.Discard, channel.Stderr())
+	go func() { _, _ = io.Copy(io.Discard, channel.Stderr()) }()
 	if _, err := channel.SendRequest("subsystem", false, ssh.Marshal(struct{ Name string }{"sftp"})); err != nil {
 		return nil, err
 	}

@@ -305,7 +305,7 @@ func (s *SFTP) clock(ctx context.Context, c *session, dir string) (time.Time, er
 	}
 	now, err := h.Stat().Attrs(ctx)
 	if closed := h.Close(); !c.openSSH {
-		closed.Wait(ctx)
+		_, _ = closed.Wait(ctx)
 	}
 	if gone := c.Remove(probe).OK(ctx); err == nil {
 		err = gone

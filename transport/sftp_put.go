@@ -75,7 +75,7 @@ func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) (ex
 		}
 		// A file that fills the disk must not stay, so wait, but not for long if
 		// the caller does not: Sweep does what this cannot.
-		c.Remove(s.path(temp)).Wait(ctx)
+		_, _ = c.Remove(s.path(temp)).Wait(ctx)
 	}()
 	if err != nil {
 		return false, err
@@ -153,7 +153,7 @@ func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, tr
 	if c.Has("fsync@openssh.com") && !fault.Skip("put.fsync") {
 		synced = file.Fsync()
 		if !c.openSSH {
-			synced.Wait(ctx) // its error comes below
+			_, _ = synced.Wait(ctx) // its error comes below
 		}
 	}
 	closed := file.Close()
@@ -196,7 +196,7 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 		return s.renameAfterLook(ctx, c, temp, name, folder)
 	}
 	if !c.openSSH {
-		done.Wait(ctx)
+		_, _ = done.Wait(ctx)
 	}
 	synced := folder.sync()
 	err = done.OK(ctx)
@@ -208,7 +208,7 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 		err = synced(ctx)
 		fault.At("put.folder-synced")
 		if !ahead && err == nil {
-			removed.Wait(ctx) // a second name that stays does no harm and is swept
+			_, _ = removed.Wait(ctx) // a second name that stays does no harm and is swept
 		}
 		return true, false, err
 	}
@@ -256,8 +256,8 @@ func (s *SFTP) writable(ctx context.Context, c *session, name string) bool {
 	if err != nil {
 		return false
 	}
-	h.Close().Wait(ctx)
-	c.Remove(probe).Wait(ctx)
+	_, _ = h.Close().Wait(ctx)
+	_, _ = c.Remove(probe).Wait(ctx)
 	return true
 }
 

@@ -111,7 +111,8 @@ func (u *URL) setAuthority(s string) string {
 		}
 		u.User, hostport = user, s[i+1:]
 	}
-	host, port, hasPort := hostport, "", false
+	var host, port string
+	var hasPort bool
 	if strings.HasPrefix(hostport, "[") {
 		var tail string
 		var ok bool
@@ -224,11 +225,4 @@ func printable(s string) bool {
 // that ssh_config's Match exec hands to a shell.
 func plain(s string) bool {
 	return s != "" && s[0] != '-' && printable(s) && !strings.ContainsAny(s, " /'`\"$;&<>|(){}*?!#")
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }

@@ -30,7 +30,7 @@ func FuzzParse(f *testing.F) {
 		if n.String() != s {
 			t.Fatalf("Parse(%q) prints as %q", s, n)
 		}
-		if n.Timeline() == 0 || n.Segment.Seg >= 0x1000 || strings.Trim(s, "0123456789ABCDEF.partialhistorybackup") != "" {
+		if n.Timeline() == 0 || n.Segment.Seg >= 0x1000 || strings.Trim(s, "0123456789ABCDEF.abchikloprstuy") != "" {
 			t.Fatalf("Parse(%q) = %+v", s, n)
 		}
 	})

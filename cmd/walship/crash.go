@@ -15,7 +15,7 @@ import (
 // goroutine and a fatal error of the runtime included, into a death by SIGABRT,
 // which no server takes for an answer. It leaves no core file.
 func dieLoudly() {
-	syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	debug.SetTraceback("crash")
 }
 

@@ -66,5 +66,5 @@ func (p *program) pusher(x *cli.Context) (pusher *archive.Pusher, done func(), e
 		Codec:       stored.Codec(conf.Codec),
 		HeaderCheck: conf.HeaderCheck,
 		Warn:        p.warn,
-	}, func() { cancel(); s.Close() }, nil
+	}, func() { cancel(); _ = s.Close() }, nil
 }

@@ -181,7 +181,7 @@ func (s *stage) start(cmd *exec.Cmd, err error) (result func() string) {
 		select {
 		case failure = <-ended:
 		case <-s.stop:
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it leads a session
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it leads a session
 			<-ended
 		}
 	}()
@@ -189,7 +189,7 @@ func (s *stage) start(cmd *exec.Cmd, err error) (result func() string) {
 		select {
 		case <-done:
 		default:
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-done
 		}
 	})

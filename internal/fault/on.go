@@ -24,10 +24,10 @@ const Env = "WALSHIP_FAULT"
 func At(step string) {
 	switch action(step) {
 	case "kill":
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	case "stop":
-		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		// The signal takes effect a moment later; do not run past it.
 		time.Sleep(50 * time.Millisecond)
 	case "panic":

@@ -171,7 +171,7 @@ func (c Codec) compressor() (compress func([]byte) ([]byte, error), done func(),
 			return nil, nil, err
 		}
 		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/3)), nil },
-			func() { enc.Close() }, nil
+			func() { _ = enc.Close() }, nil
 	case Gzip:
 		pool := sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 		return func(p []byte) ([]byte, error) {

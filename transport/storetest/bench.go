@@ -52,7 +52,7 @@ func (b *bench) not(err error, others ...error) {
 // random returns n bytes that depend on n and seed alone.
 func random(n int, seed byte) []byte {
 	data := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed, byte(n)}).Read(data)
+	_, _ = rand.NewChaCha8([32]byte{seed, byte(n)}).Read(data)
 	return data
 }
 

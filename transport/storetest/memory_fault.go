@@ -111,7 +111,7 @@ func (f *memoryFile) Read(p []byte) (int, error) {
 			if !fault.Applied {
 				half = nil
 			}
-			io.ReadFull(f.rest, half)
+			_, _ = io.ReadFull(f.rest, half)
 			f.rest.Reset(half)
 		}
 	}

@@ -77,12 +77,12 @@ func New(ctx context.Context, conn io.ReadWriteCloser, silence time.Duration) (*
 	go c.writeLoop()
 	p, err := version.Wait(ctx)
 	if err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, err
 	}
 	r := reader{b: p.body}
 	if p.kind != typeVersion || r.uint32() < 3 {
-		c.Close()
+		_ = c.Close()
 		return nil, fmt.Errorf("start SFTP: the server does not speak version 3")
 	}
 	ext := make(map[string]string)
@@ -131,7 +131,7 @@ func (c *Client) fail(err error) {
 
 	// Closing is what frees a writer that is stuck; it may itself block on a
 	// dead peer, so nothing waits for it.
-	go c.conn.Close()
+	go func() { _ = c.conn.Close() }()
 	for _, call := range calls {
 		call.finish(packet{}, &LostError{err})
 	}

@@ -74,7 +74,7 @@ func (o OpenCall) Reader(ctx context.Context) (*File, error) {
 	f.askTo(8 * chunk) // in the same flight; a shorter file answers with its end
 	attrs, err := h.readable(ctx, stat)
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	f.size = attrs.Size
