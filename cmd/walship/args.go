@@ -61,7 +61,7 @@ func arrange(args []string) commandLine {
 	}
 	line.help = line.help || line.command == "help"
 	line.args = append(line.args, flags...)
-	if len(words) > 0 {
+	if len(words) > 0 && (!line.help || line.command == "help") { // help is about the command alone
 		line.args = append(append(line.args, "--"), words...)
 	}
 	return line

@@ -40,7 +40,7 @@ func TestArrange(t *testing.T) {
 		{"fetch -- --mode standby", "fetch -- --mode standby", "fetch", "", false},
 		{"--help", "--help", "", "", true},
 		{"push -h", "push -h", "push", "", true},
-		{"push P N --help", "push --help -- P N", "push", "", true},
+		{"push P N --help", "push --help", "push", "", true},
 		{"help push", "help -- push", "help", "", true},
 		{"push -- --help", "push -- --help", "push", "", false},
 		{"nonsense N P", "nonsense -- N P", "nonsense", "", false},

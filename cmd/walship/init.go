@@ -21,7 +21,7 @@ func (p *program) initCommand() *cli.Command {
 			if _, err := arguments(x); err != nil {
 				return err
 			}
-			pusher, done, err := p.pusher(x)
+			pusher, done, err := p.pusher(x, silencePatient)
 			if err != nil {
 				return err
 			}

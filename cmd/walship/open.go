@@ -57,9 +57,10 @@ func open(ctx context.Context, c *config.Config, silence time.Duration) (store, 
 // turn, up to 11 all of them as a standby: together they must stay well below
 // 20 seconds.
 const (
-	silencePatient = 15 * time.Second
-	silenceStandby = 3 * time.Second
-	silenceEnding  = 2 * time.Second
+	silencePatient  = 15 * time.Second
+	silenceStopping = 3 * time.Second // a stop waits for up to six pushes
+	silenceStandby  = 3 * time.Second
+	silenceEnding   = 2 * time.Second
 )
 
 func silenceFor(m pgdata.Mode) time.Duration {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/urfave/cli/v2"
 
 	"walship/archive"
@@ -29,16 +31,20 @@ func (p *program) pushCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			pusher, done, err := p.pusher(x)
+			data, err := dataDir(x.String("D"), arg[0])
+			if err != nil {
+				return err
+			}
+			silence := silencePatient
+			if data != nil && data.Stopping() {
+				silence = silenceStopping
+			}
+			pusher, done, err := p.pusher(x, silence)
 			if err != nil {
 				return err
 			}
 			defer done()
 			pusher.CloneGuard = !x.Bool("no-clone-guard")
-			data, err := dataDir(x.String("D"), arg[0])
-			if err != nil {
-				return err
-			}
 			return pusher.Push(x.Context, data, arg[0], arg[1])
 		},
 	}
@@ -49,13 +55,13 @@ func dataFlag() cli.Flag {
 }
 
 // pusher opens the archive for writing; done closes it.
-func (p *program) pusher(x *cli.Context) (pusher *archive.Pusher, done func(), err error) {
+func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
 	conf, err := load(x)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := p.limited(x.Context, conf)
-	s, err := open(ctx, conf, silencePatient)
+	s, err := open(ctx, conf, silence)
 	if err != nil {
 		cancel()
 		return nil, nil, err

@@ -21,7 +21,7 @@ func (p *program) setAsideCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			pusher, done, err := p.pusher(x)
+			pusher, done, err := p.pusher(x, silencePatient)
 			if err != nil {
 				return err
 			}

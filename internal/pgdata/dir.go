@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"walship/walname"
@@ -129,6 +130,18 @@ func (d *Dir) Histories() ([]walname.History, error) {
 		all = append(all, h)
 	}
 	return all, errors.Join(broken...)
+}
+
+// Stopping reports whether the server in the directory is shutting down. A
+// server tells from 10 on, in the eighth line of postmaster.pid; before, and if
+// none runs, it is false.
+func (d *Dir) Stopping() bool {
+	text, err := read(filepath.Join(d.Path, "postmaster.pid"))
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(text), "\n")
+	return len(lines) > 7 && strings.TrimSpace(lines[7]) == "stopping"
 }
 
 // FromWALPath returns the data directory of a file in its WAL folder, as

@@ -162,6 +162,29 @@ func TestHistories(t *testing.T) {
 	}
 }
 
+// A file as a server of 15 writes it; an older one has no eighth line.
+func TestStopping(t *testing.T) {
+	const running = "4711\n/data\n1700000000\n5432\n/tmp\nlocalhost\n  1234567     65537\nready   \n"
+	for text, want := range map[string]bool{
+		running: false,
+		strings.Replace(running, "ready   ", "stopping", 1):  true,
+		strings.Join(strings.Split(running, "\n")[:7], "\n"): false,
+		"": false,
+		strings.Replace(running, "/data", "stopping", 1): false,
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := (&Dir{Path: dir}).Stopping(); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+	if (&Dir{Path: t.TempDir()}).Stopping() {
+		t.Error("stopping without a server")
+	}
+}
+
 func TestFromWALPath(t *testing.T) {
 	data := dataDir(t, "15", nil)
 	other := write(t, map[string]string{"pg_wal/x": "", "PG_VERSION": "15"})
