@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -135,6 +136,7 @@ func TestTruncated(t *testing.T) {
 		for _, at := range []int{1, 3, 4, 8, 40, 100, 511, 512, 513, 1000, n / 2, n - 1000, n - 1} {
 			altered[fmt.Sprintf("cut to %d of %d bytes", at, n)] = sound[:at]
 		}
+		maps.DeleteFunc(altered, func(_ string, b []byte) bool { return bytes.Equal(b, sound) }) // zeros behind, where there are zeros
 		stores := map[string]hostileEnv{"file": env}
 		root := strings.TrimPrefix(env["WALSHIP_ARCHIVE"], "file://")
 		stores["sftp"] = hostileSFTP(server, root)

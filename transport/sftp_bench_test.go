@@ -15,8 +15,8 @@ import (
 )
 
 // far returns a server behind a proxy that makes each round trip take rtt longer.
-func far(t testing.TB, rtt time.Duration) (*sftpServer, *testsshd.Proxy) {
-	srv := testsshd.Start(t, testsshd.Options{})
+func far(t testing.TB, rtt time.Duration, o testsshd.Options) (*sftpServer, *testsshd.Proxy) {
+	srv := testsshd.Start(t, o)
 	p := testsshd.StartProxy(t, srv.Addr, rtt)
 	known := filepath.Join(t.TempDir(), "known_hosts")
 	_, port, _ := net.SplitHostPort(p.Addr)
@@ -32,7 +32,7 @@ func far(t testing.TB, rtt time.Duration) (*sftpServer, *testsshd.Proxy) {
 // twice. A further round trip is a further 20 ms on a 20 ms line.
 func TestSFTPRoundTrips(t *testing.T) {
 	const rtt = 200 * time.Millisecond // so long that no pause of ours looks like one
-	srv, _ := far(t, rtt)
+	srv, _ := far(t, rtt, testsshd.Options{})
 	s := srv.open(t, transport.Full)
 	prepare(t, s)
 	if err := os.Mkdir(filepath.Join(s.root, sftpCluster, "tmp"), 0o700); err != nil {
@@ -72,7 +72,7 @@ func BenchmarkSFTPPut(b *testing.B) {
 	for _, rtt := range []time.Duration{0, 20 * time.Millisecond, 80 * time.Millisecond} {
 		for _, size := range []int{3 << 20, 16 << 20} {
 			b.Run(fmt.Sprintf("rtt=%v/MB=%d", rtt, size>>20), func(b *testing.B) {
-				srv, _ := far(b, rtt)
+				srv, _ := far(b, rtt, testsshd.Options{})
 				data := make([]byte, size)
 				for i := range data {
 					data[i] = byte(i * i >> 7)

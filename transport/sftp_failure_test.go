@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -27,10 +28,10 @@ func big(w io.WriterAt) error {
 
 // limitedServer returns a Subsystem: the real sftp-server, with a limit on the
 // size of a file, 1 MiB, which answers like a quota: with a bare failure.
-func limitedServer(t *testing.T) string {
+func limitedServer(t *testing.T, kib int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "limited-sftp-server")
-	script := "#!/bin/bash\ntrap '' XFSZ\nulimit -f 1024\nexec " + testsshd.SFTPServer(t) + "\n"
+	script := fmt.Sprintf("#!/bin/bash\ntrap '' XFSZ\nulimit -f %d\nexec %s\n", kib, testsshd.SFTPServer(t))
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestSFTPNoSpace(t *testing.T) {
 			t.Errorf("put what fits: %v", err)
 		}
 	}
-	check(openSSH(t, testsshd.Options{Subsystem: limitedServer(t)}).open(t, transport.Full), nil)
+	check(openSSH(t, testsshd.Options{Subsystem: limitedServer(t, 1024)}).open(t, transport.Full), nil)
 	if os.Getuid() == 0 {
 		full := openSSH(t, testsshd.Options{})
 		full.root = func(t testing.TB) (string, string) {

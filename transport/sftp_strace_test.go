@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"walship/internal/testsshd"
 	"walship/transport"
@@ -98,15 +99,17 @@ func TestSFTPBrokenBuilds(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	traced := testsshd.Start(t, testsshd.Options{Strace: sftpTrace})
-	limited := testsshd.Start(t, testsshd.Options{Subsystem: limitedServer(t)})
-	run := func(srv *testsshd.Server, fault string, size int) (root string, err error) {
+	near := &sftpServer{traced.URL, transport.SSH{KeyFile: traced.KeyFile, KnownHosts: traced.KnownHosts}, plainRoot, ours}
+	// Far enough away for all writes to be under way before the first one fails.
+	limited, _ := far(t, 40*time.Millisecond, testsshd.Options{Subsystem: limitedServer(t, 100)})
+	run := func(srv *sftpServer, fault string, size int) (root string, err error) {
 		root = t.TempDir()
 		for _, dir := range []string{filepath.Dir(sftpName), sftpCluster + "/tmp"} {
 			if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 				t.Fatal(err)
 			}
 		}
-		cmd := exec.CommandContext(t.Context(), put, srv.URL(root), srv.KeyFile, srv.KnownHosts, sftpName)
+		cmd := exec.CommandContext(t.Context(), put, srv.url(root), srv.ssh.KeyFile, srv.ssh.KnownHosts, sftpName)
 		cmd.Env = append(os.Environ(), "WALSHIP_FAULT="+fault)
 		cmd.Stdin = bytes.NewReader(make([]byte, size))
 		out, err := cmd.CombinedOutput()
@@ -115,7 +118,7 @@ func TestSFTPBrokenBuilds(t *testing.T) {
 	}
 	for _, step := range []string{"", "put.fsync", "put.folder-fsync", "put.noreplace"} {
 		before := len(traced.Trace())
-		if _, err := run(traced, step+"=skip", 200_000); err != nil {
+		if _, err := run(near, step+"=skip", 200_000); err != nil {
 			t.Fatal(err)
 		}
 		if got := sftpCalls(traced.Trace()[before:]); slices.Equal(got, sftpPutCalls) != (step == "") {
@@ -123,7 +126,7 @@ func TestSFTPBrokenBuilds(t *testing.T) {
 		}
 	}
 	for _, step := range []string{"", "put.wait"} {
-		root, err := run(limited, step+"=skip", 2<<20)
+		root, err := run(limited, step+"=skip", 400_000)
 		if published := len(files(t, root)) != 0; published != (step != "") || published != (err == nil) {
 			t.Errorf("without %q: %v, and there is %s", step, err, files(t, root))
 		}
