@@ -101,7 +101,7 @@ func TestSFTPBrokenBuilds(t *testing.T) {
 	traced := testsshd.Start(t, testsshd.Options{Strace: sftpTrace})
 	near := &sftpServer{traced.URL, transport.SSH{KeyFile: traced.KeyFile, KnownHosts: traced.KnownHosts}, plainRoot, ours}
 	// Far enough away for all writes to be under way before the first one fails.
-	limited, _ := far(t, 40*time.Millisecond, testsshd.Options{Subsystem: limitedServer(t, 100)})
+	limited := far(t, 40*time.Millisecond, testsshd.Options{Subsystem: limitedServer(t, 100)})
 	run := func(srv *sftpServer, fault string, size int) (root string, err error) {
 		root = t.TempDir()
 		for _, dir := range []string{filepath.Dir(sftpName), sftpCluster + "/tmp"} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"walship/internal/testnet"
 	"walship/internal/testsshd"
 )
 
@@ -206,17 +208,17 @@ func TestServerWantsMore(t *testing.T) {
 func TestCancel(t *testing.T) {
 	alone(t)
 	s := testsshd.Start(t, testsshd.Options{})
-	p := testsshd.StartProxy(t, s.Addr, 0)
-	p.Freeze()
+	p := testnet.New(t, s.Addr)
+	p.BlackHole(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		for p.Turns() == 0 { // it has begun to talk
+		for p.Connections() == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		cancel()
 	}()
 	u := sshURL(t, s.URL("/"))
-	u.Port = p.Port
+	u.Port = fmt.Sprint(p.Port())
 	var err error
 	inTime(t, func() { _, _, err = DialSSH(ctx, u, SSH{KeyFile: s.KeyFile, Silence: time.Minute}) })
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrUnreachable) {

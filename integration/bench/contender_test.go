@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"walship/internal/testnet"
 	"walship/internal/testsshd"
 )
 
@@ -106,11 +107,12 @@ func at(t *testing.T, s *testsshd.Server, rtt time.Duration) *host {
 	if rtt == 0 {
 		return &host{Server: s, addr: s.Addr, port: s.Port, known: s.KnownHosts}
 	}
-	p := testsshd.StartProxy(t, s.Addr, rtt)
+	p := testnet.New(t, s.Addr)
+	p.SetDelay(rtt / 2)
 	known := filepath.Join(t.TempDir(), "known_hosts")
-	line := strings.Replace(s.KnownHostsLine(s.HostKeys[0]), "]:"+s.Port, "]:"+p.Port, 1)
+	line := strings.Replace(s.KnownHostsLine(s.HostKeys[0]), "]:"+s.Port, fmt.Sprint("]:", p.Port()), 1)
 	must(t, os.WriteFile(known, []byte(line), 0o644))
-	return &host{Server: s, addr: p.Addr, port: p.Port, known: known, turns: p.Turns}
+	return &host{Server: s, addr: p.Addr(), port: fmt.Sprint(p.Port()), known: known, turns: p.Turns}
 }
 
 func sh(script string) *exec.Cmd { return exec.Command("sh", "-c", script) }

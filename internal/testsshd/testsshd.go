@@ -23,7 +23,7 @@
 //
 //	exec.Command("scp", append(srv.ClientArgs(), file, srv.Target()+":"+folder)...)
 //
-//	p := testsshd.StartProxy(t, srv.Addr, 20*time.Millisecond)  // see proxy.go
+//	p := testnet.New(t, srv.Addr)   // delays, black holes and cuts on the way
 //
 // The server runs as whoever runs the test. As root it lets root in, or the
 // account named in Options.User; as another user it lets in only that user.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // sftp runs OpenSSH's own client with one batch of commands.
@@ -92,32 +91,5 @@ func TestStrace(t *testing.T) {
 	}
 	if !strings.Contains(s.Trace(), want) {
 		t.Errorf("trace: %s", s.Trace())
-	}
-}
-
-func TestProxyDelaysAndFreezes(t *testing.T) {
-	s := Start(t, Options{})
-	const rtt = 20 * time.Millisecond
-	p := StartProxy(t, s.Addr, rtt)
-	c, err := net.Dial("tcp", p.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	begin := time.Now()
-	if _, err := c.Read(make([]byte, 100)); err != nil {
-		t.Fatal(err)
-	}
-	if d := time.Since(begin); d < rtt/2 {
-		t.Errorf("the server's version came after %v", d)
-	}
-	p.Freeze()
-	c.Write([]byte("SSH-2.0-x\r\n"))
-	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if n, err := c.Read(make([]byte, 100)); err == nil {
-		t.Errorf("%d bytes passed through a frozen proxy", n)
-	}
-	if p.Turns() != 1 {
-		t.Errorf("turns: %d, want 1", p.Turns())
 	}
 }

@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
+	"walship/internal/testnet"
 	"walship/internal/testsshd"
 )
 
@@ -17,13 +19,14 @@ const loginTurns = 6
 func TestLoginRoundTrips(t *testing.T) {
 	alone(t)
 	s := testsshd.Start(t, testsshd.Options{})
-	p := testsshd.StartProxy(t, s.Addr, 20*time.Millisecond)
+	p := testnet.New(t, s.Addr)
+	p.SetDelay(10 * time.Millisecond)
 	known, _ := os.ReadFile(s.KnownHosts)
 	o := sshOptions(s)
-	s.Port = p.Port
+	s.Port = fmt.Sprint(p.Port())
 	o.KnownHosts = write(t, t.TempDir()+"/known", 0o600, string(known)+s.KnownHostsLine(s.HostKeys[0]))
 	u := sshURL(t, s.URL("/"))
-	u.Port = p.Port
+	u.Port = s.Port
 	// On a busy machine an answer can come in two pieces and a turn be counted
 	// twice: the least of some logins counts.
 	least := 100

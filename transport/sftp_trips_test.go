@@ -3,36 +3,36 @@ package transport_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"walship/internal/testnet"
 	"walship/internal/testsshd"
 	"walship/transport"
 )
 
 // far returns a server behind a proxy that makes each round trip take rtt longer.
-func far(t testing.TB, rtt time.Duration, o testsshd.Options) (*sftpServer, *testsshd.Proxy) {
+func far(t testing.TB, rtt time.Duration, o testsshd.Options) *sftpServer {
 	srv := testsshd.Start(t, o)
-	p := testsshd.StartProxy(t, srv.Addr, rtt)
+	p := testnet.New(t, srv.Addr)
+	p.SetDelay(rtt / 2)
 	known := filepath.Join(t.TempDir(), "known_hosts")
-	_, port, _ := net.SplitHostPort(p.Addr)
-	line := strings.Replace(srv.KnownHostsLine(srv.HostKeys[0]), srv.Port, port, 1)
+	line := strings.Replace(srv.KnownHostsLine(srv.HostKeys[0]), srv.Port, fmt.Sprint(p.Port()), 1)
 	if err := os.WriteFile(known, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	url := func(path string) string { return strings.Replace(srv.URL(path), srv.Addr, p.Addr, 1) }
-	return &sftpServer{url, transport.SSH{KeyFile: srv.KeyFile, KnownHosts: known}, plainRoot, ours}, p
+	url := func(path string) string { return strings.Replace(srv.URL(path), srv.Addr, p.Addr(), 1) }
+	return &sftpServer{url, transport.SSH{KeyFile: srv.KeyFile, KnownHosts: known}, plainRoot, ours}
 }
 
 // After the login a Put waits for the server three times, and a look at a file
 // twice. A further round trip is a further 20 ms on a 20 ms line.
 func TestSFTPRoundTrips(t *testing.T) {
 	const rtt = 200 * time.Millisecond // so long that no pause of ours looks like one
-	srv, _ := far(t, rtt, testsshd.Options{})
+	srv := far(t, rtt, testsshd.Options{})
 	s := srv.open(t, transport.Full)
 	prepare(t, s)
 	if err := os.Mkdir(filepath.Join(s.root, sftpCluster, "tmp"), 0o700); err != nil {
@@ -72,7 +72,7 @@ func BenchmarkSFTPPut(b *testing.B) {
 	for _, rtt := range []time.Duration{0, 20 * time.Millisecond, 80 * time.Millisecond} {
 		for _, size := range []int{3 << 20, 16 << 20} {
 			b.Run(fmt.Sprintf("rtt=%v/MB=%d", rtt, size>>20), func(b *testing.B) {
-				srv, _ := far(b, rtt, testsshd.Options{})
+				srv := far(b, rtt, testsshd.Options{})
 				data := make([]byte, size)
 				for i := range data {
 					data[i] = byte(i * i >> 7)
