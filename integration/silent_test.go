@@ -84,7 +84,7 @@ func (a *hostileAsker) check(p *hostileCall, limit string, took time.Duration) e
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	server := testsshd.Start(t, testsshd.Options{})
-	mute := testsshd.Start(t, testsshd.Options{Subsystem: "/bin/sleep 600"})
+	mute := testsshd.Start(t, testsshd.Options{Subsystem: "cat >/dev/null"}) // ends with its session
 	askers := hostileAskers(t)
 	run := map[string]func() error{}
 	places := map[string]func(a *hostileAsker) string{ // the address to call
@@ -171,6 +171,12 @@ func TestFrozenServer(t *testing.T) {
 				for _, pid := range freeze {
 					syscall.Kill(pid, syscall.SIGSTOP)
 				}
+				// Its sshd may end before it, and then the server's end does not find it.
+				defer func() {
+					for _, pid := range hostileNamed(freeze, "sftp-server") {
+						syscall.Kill(pid, syscall.SIGKILL)
+					}
+				}()
 				begun := time.Now()
 				p.resume(t)
 				took := time.Since(begun)

@@ -60,7 +60,9 @@ func TestWhoMaySayNotThere(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.Store = transport.NewLocal(root, transport.Full)
+		f := *s.Fetcher // what the last one has begun may still be under way
+		f.Store = transport.NewLocal(root, transport.Full)
+		s.Fetcher = &f
 		for _, mode := range modes {
 			for _, name := range []string{seg6, "00000009.history"} {
 				err := s.fetch(name, mode)

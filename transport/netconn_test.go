@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -58,22 +59,21 @@ func TestNetworkFailures(t *testing.T) {
 	l.Close()
 	full := fullListener(t)
 	// A server that takes part in the key exchange and then says nothing, or banners for ever.
-	config := &ssh.ServerConfig{NoClientAuth: false}
-	config.AddHostKey(signer)
-	var banner func(string)
-	flood := make(chan bool, 1)
-	config.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) { banner = func(s string) { c.SendAuthBanner(s) } }
-	config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
-		select {
-		case <-flood:
-			for t.Context().Err() == nil {
-				banner(strings.Repeat("x", 30000))
-			}
-		case <-t.Context().Done():
+	var flood atomic.Bool
+	afterKex := listen(t, func(c net.Conn) {
+		var login ssh.ServerPreAuthConn
+		config := &ssh.ServerConfig{
+			PreAuthConnCallback: func(c ssh.ServerPreAuthConn) { login = c },
+			PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) {
+				for flood.Load() && login.SendAuthBanner(strings.Repeat("x", 30000)) == nil {
+				}
+				<-t.Context().Done()
+				return nil, errors.New("no")
+			},
 		}
-		return nil, errors.New("no")
-	}
-	afterKex := listen(t, func(c net.Conn) { ssh.NewServerConn(c, config) })
+		config.AddHostKey(signer)
+		ssh.NewServerConn(c, config)
+	})
 	addr := strings.TrimSuffix(strings.TrimPrefix(afterKex, "sftp://u@"), "/")
 	write(t, o.KnownHosts, 0o600, strings.Join([]string{"[127.0.0.1]:" + addr[len("127.0.0.1:"):], strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))}, " ")+"\n")
 
@@ -110,7 +110,7 @@ func TestNetworkFailures(t *testing.T) {
 		})
 	}
 	t.Run("endless banners", func(t *testing.T) {
-		flood <- true
+		flood.Store(true)
 		o := o
 		o.Silence = time.Minute
 		inTime(t, func() { mustFail(t, afterKex, o, ErrUnreachable, "goes on talking") })

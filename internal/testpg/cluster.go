@@ -68,6 +68,7 @@ func New(t TB, o Options) *Cluster {
 		"unix_socket_directories":     c.Sockets,
 		"fsync":                       "off",
 		"shared_buffers":              "16MB",
+		"dynamic_shared_memory_type":  "mmap", // goes with the data directory, also after a kill
 		"max_connections":             "20",
 		"max_wal_senders":             "5",
 		"max_wal_size":                fmt.Sprintf("%dMB", 4*size),
