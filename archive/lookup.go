@@ -115,7 +115,7 @@ func (p *Pusher) missing(ctx context.Context, c layout.Cluster) error {
 	const initialise = "if this is meant to be its archive, run in the data directory: walship init"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return say("its folder does not exist", "is the disk mounted? if the archive is new, run in the data directory: walship init")
+		return say(fmt.Sprintf("its folder does not exist: %v", err), "is the disk mounted? if the archive is new, run in the data directory: walship init")
 	case err != nil:
 		return err
 	case own:

@@ -48,8 +48,11 @@ func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, file, name string) 
 	}
 	stem := f.cluster.Stem(f.name)
 	if f.name.Kind == walname.KindHistory && p.CloneGuard {
-		if err := p.guardClone(ctx, f, stem); err != nil {
+		switch err := p.guardClone(ctx, f, stem); {
+		case errors.Is(err, ErrCloned):
 			return p.unlessSetAside(ctx, f, err)
+		case err != nil:
+			return err
 		}
 	}
 	if f.name.Kind == walname.KindPartial {

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"walship/internal/pgdata"
@@ -24,6 +25,9 @@ func (p *Pusher) SetAside(ctx context.Context, data *pgdata.Dir, path, name stri
 // unlessSetAside returns the refusal, or nil if the administrator has set
 // exactly this content aside.
 func (p *Pusher) unlessSetAside(ctx context.Context, f *file, refusal error) error {
+	if errors.Is(refusal, ErrLocal) {
+		return refusal // nothing was refused
+	}
 	if sum, err := f.sum(); err == nil {
 		stem := f.cluster.SetAside(f.name, sum)
 		look := p.lookup(ctx, f, stem)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"walship/internal/async"
 	"walship/internal/layout"
@@ -33,6 +34,7 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 		return err
 	}
 	q := &question{Fetcher: f, Request: r, name: name, cluster: cluster}
+	q.ours = sync.OnceValues(func() (bool, error) { return q.flatIsOurs(ctx) })
 	identity := async.Go(func() (layout.Identity, error) { return f.identity(ctx, cluster) })
 	copies := q.open(ctx, q.places())
 	defer copies.close()
@@ -42,6 +44,11 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 	switch {
 	case err == nil:
 		q.segmentSize = id.SegmentSize
+		if own := q.size(); own != id.SegmentSize {
+			return transport.WithHint(
+				fmt.Errorf("%w: its segments have %d bytes, those of this cluster %d", ErrArchive, id.SegmentSize, own),
+				"after pg_resetwal --wal-segsize a cluster has an archive of its own")
+		}
 	case errors.Is(err, fs.ErrNotExist):
 		// Perhaps a folder that another tool has filled.
 		if err := q.flat(ctx); err != nil {
@@ -73,6 +80,9 @@ type question struct {
 	cluster     layout.Cluster
 	segmentSize int64 // of the archive; 0 if it says nothing
 
+	// ours reports whether the flat files in the root are this cluster's.
+	ours func() (bool, error)
+
 	// newer are the histories of the timelines above the file's own.
 	newer *async.Result[[]walname.History]
 }
@@ -89,6 +99,15 @@ func (q *question) deliverFirst(ctx context.Context, copies *copies) (found bool
 		}
 		if err != nil {
 			return true, err
+		}
+		if isFlat(c.name) {
+			ours, err := q.ours()
+			if err != nil {
+				return true, err
+			}
+			if !ours {
+				continue
+			}
 		}
 		if err := q.guardFork(ctx); err != nil {
 			return true, err

@@ -144,22 +144,7 @@ func (q *question) flat(ctx context.Context) error {
 			return err
 		}
 	}
-	var segments []string
-	var clusters []string
-	empty := true
-	const enough = 8 // looked at, of perhaps a million
-	err := q.Store.List(ctx, ".", func(e transport.FileInfo) error {
-		empty = false
-		if c, ok := layout.ParseFolder(e.Name); ok {
-			clusters = append(clusters, c.Folder())
-		}
-		if n, ok := layout.ParseStored(e.Name, stored.Extensions(stored.Foreign())); ok && n.Kind == walname.KindSegment {
-			if segments = append(segments, e.Name); len(segments) == enough {
-				return fs.SkipAll
-			}
-		}
-		return nil
-	})
+	segments, clusters, empty, err := q.look(ctx)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return missingRoot(err)
@@ -181,6 +166,52 @@ func (q *question) flat(ctx context.Context) error {
 	return say(fmt.Sprintf("it holds neither %s nor WAL of another tool", q.cluster.IdentityFile()), "is the disk mounted, and does the archive setting name the right folder?")
 }
 
+// look lists the root: some of the segments that lie flat in it, the clusters'
+// folders that it came across before it had enough of them, and whether there is
+// anything at all.
+func (q *question) look(ctx context.Context) (segments, clusters []string, empty bool, err error) {
+	const enough = 8 // looked at, of perhaps a million
+	empty = true
+	err = q.Store.List(ctx, ".", func(e transport.FileInfo) error {
+		empty = false
+		if c, ok := layout.ParseFolder(e.Name); ok {
+			clusters = append(clusters, c.Folder())
+		}
+		if n, ok := layout.ParseStored(e.Name, stored.Extensions(stored.Foreign())); ok && n.Kind == walname.KindSegment {
+			if segments = append(segments, e.Name); len(segments) == enough {
+				return fs.SkipAll
+			}
+		}
+		return nil
+	})
+	return segments, clusters, empty, err
+}
+
+// isFlat reports whether the stored file lies in the root, where other tools
+// put theirs.
+func isFlat(name string) bool { return !strings.Contains(name, "/") }
+
+// flatIsOurs reports whether the segments that lie flat in the root are this
+// cluster's. Beside a cluster's own folder there may be those of another one,
+// which was there before an initdb or a pg_upgrade.
+func (q *question) flatIsOurs(ctx context.Context) (bool, error) {
+	segments, _, _, err := q.look(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(segments) == 0 {
+		return false, nil // nothing tells whose the rest is
+	}
+	err = q.sameCluster(ctx, segments)
+	if errors.Is(err, errForeign) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// errForeign says that a flat folder is another cluster's.
+var errForeign = errors.New("another cluster's")
+
 // sameCluster checks the segments of a flat folder against the data directory.
 // The first one whose header can be read speaks for the folder; a damaged one
 // says nothing.
@@ -200,7 +231,7 @@ func (q *question) sameCluster(ctx context.Context, segments []string) error {
 			return nil
 		case h.Long && h.Known():
 			return transport.WithHint(
-				fmt.Errorf("%w: its %s is of cluster %d, this is cluster %d", ErrArchive, base, h.SystemID, q.cluster.SystemID),
+				fmt.Errorf("%w: %w: its %s is of cluster %d, this is cluster %d", ErrArchive, errForeign, base, h.SystemID, q.cluster.SystemID),
 				"does the archive setting name the right folder, and is this the right data directory?")
 		}
 	}

@@ -17,13 +17,20 @@ import (
 	"walship/walname"
 )
 
-// recovering reports whether a recovering server asks. pg_rewind names the file
-// by its absolute path and own name; it needs the segments behind a fork.
+// recovering reports whether a server that recovers may be asking.
 func (q *question) recovering() bool {
-	if q.Data == nil || q.Mode != pgdata.Standby && q.Mode != pgdata.ArchiveRecovery {
+	return q.Data != nil && (q.Mode == pgdata.Standby || q.Mode == pgdata.ArchiveRecovery)
+}
+
+// rewinding reports whether pg_rewind asks, from wherever it was started: it
+// names the file by its own name in the folder of WAL, by an absolute path. It
+// needs the segments behind a fork.
+func (q *question) rewinding() bool {
+	if !filepath.IsAbs(q.Path) || filepath.Base(q.Path) != q.Name {
 		return false
 	}
-	return !filepath.IsAbs(q.Path) || filepath.Base(q.Path) != q.Name
+	_, inData := pgdata.FromWALPath(q.Path)
+	return inData
 }
 
 // aim is the timeline that recovery is aimed at; latest if at whatever is newest.
@@ -83,7 +90,7 @@ func newest(newer []walname.History, tl walname.Timeline) []walname.History {
 // first; if that is not archived yet, it takes the old timeline's, replays rows
 // that the new timeline never had, and cannot go on.
 func (q *question) guardFork(ctx context.Context) error {
-	if !q.ForkGuard || q.name.Kind != walname.KindSegment || !q.recovering() {
+	if !q.ForkGuard || q.name.Kind != walname.KindSegment || !q.recovering() || q.rewinding() {
 		return nil
 	}
 	histories, err := q.relevant()
@@ -172,6 +179,11 @@ func (q *question) archived(ctx context.Context, s walname.Segment) (bool, error
 	other := &question{Fetcher: q.Fetcher, cluster: q.cluster, name: walname.Name{Kind: walname.KindSegment, Segment: s}}
 	for _, place := range other.places() {
 		_, err := q.Store.Head(ctx, place, 0)
+		if err == nil && isFlat(place) {
+			if ours, err := q.ours(); err != nil || !ours {
+				return false, err
+			}
+		}
 		if err == nil {
 			return true, nil
 		}
@@ -295,6 +307,11 @@ func (q *question) beforeOwnFork(ctx context.Context) (bool, error) {
 	other := &question{Fetcher: q.Fetcher, cluster: q.cluster, name: n}
 	for _, place := range other.places() {
 		h, err := q.readHistory(ctx, place, n)
+		if err == nil && isFlat(place) {
+			if ours, err := q.ours(); err != nil || !ours {
+				return false, err
+			}
+		}
 		if err == nil {
 			return q.beforeBegin(h), nil
 		}
@@ -327,8 +344,14 @@ func (q *question) laterSegment(ctx context.Context) (later walname.Segment, ok 
 			return nil
 		}
 	}
-	if err := q.Store.List(ctx, ".", look(stored.Foreign())); err != nil || ok {
-		return later, ok, err
+	if err := q.Store.List(ctx, ".", look(stored.Foreign())); err != nil {
+		return later, false, err
+	}
+	if ok {
+		if ours, err := q.ours(); err != nil || ours {
+			return later, ours, err
+		}
+		later, ok = walname.Segment{}, false
 	}
 	if q.cluster.SystemID == 0 {
 		return later, false, nil

@@ -101,6 +101,13 @@ func (q *question) flatHistories(ctx context.Context) ([]walname.History, error)
 			h, err := r.Wait()
 			switch {
 			case err == nil && !found:
+				ours, err := q.ours()
+				if err != nil {
+					return nil, err
+				}
+				if !ours {
+					return nil, nil
+				}
 				found = true
 				all = append(all, h)
 			case err != nil && !errors.Is(err, fs.ErrNotExist):

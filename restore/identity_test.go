@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"walship/internal/layout"
+	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/transport"
 	"walship/transport/storetest"
@@ -174,4 +175,24 @@ func TestFetchFaults(t *testing.T) {
 // segment tells whose it is.
 func needed(step string, applied bool) bool {
 	return !strings.Contains(step, "history") && !(applied && strings.HasPrefix(step, "read"))
+}
+
+// A flat folder of another cluster's, beside this cluster's own: after an initdb
+// or a pg_upgrade. Its files are not there.
+func TestForeignFlatFilesAreNotThere(t *testing.T) {
+	s := newSite(t, small)
+	other := fixture(t, "15", "000000010000000000000003")
+	s.plant("000000010000000000000003", other)
+	s.plant(fork2, fixture(t, "15", fork2))
+	for _, mode := range modes {
+		for _, name := range []string{"000000010000000000000003", "000000010000000000000001", fork2} {
+			if err := s.fetch(name, mode); !errors.Is(err, ErrNotThere) {
+				t.Errorf("%s, %s: %v", name, mode, err)
+			}
+		}
+	}
+	// Its history leaves timeline 1 early, which is nothing to this cluster.
+	content := fixture(t, small, seg6)
+	s.archive(seg6, content, stored.Zstd)
+	s.delivered(s.fetch(seg6, pgdata.ArchiveRecovery), content)
 }

@@ -195,6 +195,9 @@ func quoted(s string) string {
 			at = strings.LastIndexByte(s, '@')
 		}
 	}
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i+1] + "…"
+	}
 	return strconv.Quote(s)
 }
 

@@ -19,6 +19,9 @@ func dieLoudly() {
 	debug.SetTraceback("crash")
 }
 
+// dieQuietly gives a crash back the exit code 2, where that is no answer.
+func dieQuietly() { debug.SetTraceback("single") }
+
 // signalError is the cause of a context that a signal has ended.
 type signalError struct{ signal os.Signal }
 

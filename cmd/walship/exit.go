@@ -49,7 +49,7 @@ func (c caller) code(err error) int {
 	switch {
 	case c.command == "fetch":
 		return c.fetchCode(err)
-	case err == nil && c.help && (c.command == "push" || c.mode == pgdata.Ending):
+	case err == nil && c.help && (c.command == "push" && c.mode != pgdata.ByHand || c.mode == pgdata.Ending):
 		return exitUsage // perhaps an archive_command, for which 0 would be a lie
 	case c.command == "push":
 		return classCode(err)

@@ -94,7 +94,7 @@ func TestHelpCodes(t *testing.T) {
 		pgdata.Standby:         {"push": 2, "fetch": 1, "": 1, "init": 1},
 		pgdata.ArchiveRecovery: {"push": 2, "fetch": 126, "": 126, "init": 126},
 		pgdata.Ending:          {"push": 2, "fetch": 1, "": 2, "init": 2},
-		pgdata.ByHand:          {"push": 2, "fetch": 0, "": 0, "init": 0},
+		pgdata.ByHand:          {"push": 0, "fetch": 0, "": 0, "init": 0},
 	} {
 		for command, code := range want {
 			if got := (caller{command: command, mode: mode, help: true}).code(nil); got != code {

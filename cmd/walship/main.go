@@ -25,11 +25,12 @@ func main() {
 // else it learns from the working directory what its failures would mean to a
 // server that is waiting for the code.
 func run(args []string, stdout, stderr *os.File) int {
+	dieLoudly()
 	v := &voice{out: stdout, err: stderr}
 	line := arrange(args)
 	caller := whoAsks(line)
-	if caller.mayNotLie() {
-		dieLoudly()
+	if !caller.mayNotLie() {
+		dieQuietly()
 	}
 	ctx, stop := catchSignals(context.Background(), caller)
 	defer stop()
@@ -37,7 +38,10 @@ func run(args []string, stdout, stderr *os.File) int {
 	err := newApp(&program{v, caller}).RunContext(ctx, line.args)
 	code := caller.code(err)
 	if s := signalOf(ctx); s != nil && err != nil {
-		return caller.signalCode(s)
+		if code = caller.signalCode(s); code != exitTerminated {
+			v.fail(caller, code, signalError{s})
+		}
+		return code
 	}
 	v.fail(caller, code, err)
 	return code

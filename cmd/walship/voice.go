@@ -57,7 +57,7 @@ func advice(err error) string {
 	case exitPermission:
 		return "the account on the archive needs to be able to read and write all of the archive's folder"
 	case exitDamaged:
-		return "look at the archive's disk; push stores a damaged file anew if PostgreSQL still has the segment"
+		return "look at the archive's disk; if PostgreSQL still has the file, move the damaged one out of the way and push it again"
 	}
 	return ""
 }
@@ -66,8 +66,15 @@ func advice(err error) string {
 func (v *voice) warn(text string) { v.say("warning: %s", text) }
 
 func (v *voice) say(format string, args ...any) {
-	fmt.Fprintln(v.err, "walship: "+oneLine(fmt.Sprintf(format, args...)))
+	text := oneLine(fmt.Sprintf(format, args...))
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	fmt.Fprintln(v.err, "walship: "+text)
 }
+
+// longest bounds a line of a message, in bytes.
+const longest = 2000
 
 func (v *voice) hint(text string) {
 	if text != "" {

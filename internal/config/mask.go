@@ -7,19 +7,22 @@ import "strings"
 // unescaped characters leaves doubt, it hides more rather than less.
 func MaskURL(text string) string {
 	start := 0
-	if i := strings.Index(text, "://"); i >= 0 && !strings.ContainsAny(text[:i], ":/@") {
-		start = i + len("://")
+	if i := strings.Index(text, "//"); i >= 0 && !strings.ContainsAny(strings.TrimSuffix(text[:i], ":"), ":/@") {
+		start = i + len("//") // with or without the colon: it may have been forgotten
 	}
 	authority := text[start:]
 	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
 		authority = authority[:i]
 	}
-	colon := strings.IndexByte(authority, ':')
+	colon := strings.IndexByte(strings.NewReplacer("%3A", "::!", "%3a", "::!").Replace(authority), ':')
 	end := strings.LastIndexByte(text, '@')
-	if colon < 0 || end < start+colon || isPort(authority[colon+1:]) {
-		return text
+	if colon >= 0 && end >= start+colon && !isPort(authority[colon+1:]) {
+		text = text[:start+colon] + ":***" + text[end:]
 	}
-	return text[:start+colon+1] + "***" + text[end:]
+	if i := strings.IndexAny(text, "?#"); i >= 0 { // no archive's URL has such a part
+		text = text[:i+1] + "***"
+	}
+	return text
 }
 
 func isPort(text string) bool {

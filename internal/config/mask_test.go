@@ -26,6 +26,11 @@ func TestMaskURL(t *testing.T) {
 		"sftp://wal:S3C#RE?T@backup/srv":   "sftp://wal:***@backup/srv",
 		"sftp://wal:22222@backup/srv":      "sftp://wal:***@backup/srv",
 		"wal:S3CRET@backup:/srv":           "wal:***@backup:/srv",
+		"sftp//wal:S3CRET@backup/srv":      "sftp//wal:***@backup/srv",
+		"sftp://wal%3AS3CRET@backup/srv":   "sftp://wal:***@backup/srv",
+		"sftp://wal%3aS3CRET@backup/srv":   "sftp://wal:***@backup/srv",
+		"sftp://backup/srv?key=S3CRET":     "sftp://backup/srv?***",
+		"sftp://backup/srv#S3CRET":         "sftp://backup/srv#***",
 		"wal:S3C://RET@backup:/srv":        "wal:***@backup:/srv",
 	} {
 		got := MaskURL(text)

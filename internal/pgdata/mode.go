@@ -37,35 +37,47 @@ func (m Mode) String() string {
 	return "by hand"
 }
 
-// DetectMode tells from the files in dir what its server does. A folder without
-// global/pg_control is no data directory: ByHand. From 12 on standby.signal
-// means Standby and recovery.signal alone ArchiveRecovery; before, recovery.conf
-// means Standby if it switches standby_mode on and ArchiveRecovery if not. With
-// none of them it is Ending.
+// DetectMode tells from the files in dir what its server does. From 12 on
+// standby.signal means Standby and recovery.signal alone ArchiveRecovery; before,
+// recovery.conf means Standby if it switches standby_mode on and ArchiveRecovery
+// if not. If there is none of the version's own signs, those of the others count.
+// Without any it is Ending, or, if there is no global/pg_control, no data
+// directory: ByHand.
 //
 // It never fails. Where files cannot be read or contradict each other it is
 // ArchiveRecovery rather than Standby: a server in that mode must not take a
 // doubt for an answer. If PG_VERSION does not tell the version, the signs of all
 // versions count.
 //
-// It costs a few system calls and the reading of PG_VERSION, before 12 of
-// recovery.conf as well.
+// It costs a few system calls and the reading of two small files.
 func DetectMode(dir string) Mode {
-	if !exists(dir, controlFile) {
+	sure, there := present(dir, controlFile)
+	if sure && !there && !exists(dir, versionFile) {
 		return ByHand
 	}
+	mode := bySigns(dir)
+	if mode == Ending && sure && !there {
+		return ByHand
+	}
+	return mode
+}
+
+// bySigns returns the mode that the files in a data directory stand for.
+func bySigns(dir string) Mode {
 	version := Version(0)
 	if text, err := read(filepath.Join(dir, versionFile)); err == nil {
 		version, _ = ParseVersion(string(text))
 	}
-	signals := bySignals(dir)
-	if version >= version12 {
-		return signals
-	}
-	conf := byRecoveryConf(dir, version)
+	signals, conf := bySignals(dir), byRecoveryConf(dir, version)
 	switch {
-	case version != 0:
+	case version >= version12 && signals != Ending:
+		return signals
+	case version >= version12:
 		return conf
+	case version != 0 && conf != Ending:
+		return conf
+	case version != 0:
+		return signals
 	case signals == ArchiveRecovery || conf == ArchiveRecovery:
 		return ArchiveRecovery
 	case signals == Standby || conf == Standby:

@@ -18,11 +18,11 @@ func TestDetectMode(t *testing.T) {
 		{"18", files{"standby.signal": ""}, Standby},
 		{"15", files{"recovery.signal": ""}, ArchiveRecovery},
 		{"15", files{"recovery.signal": "", "standby.signal": ""}, Standby},
-		{"15", files{"recovery.conf": "standby_mode = on"}, Ending}, // not asked from 12 on
+		{"15", files{"recovery.conf": "standby_mode = on"}, Standby}, // which 12 and later refuse; but there is no other sign
 		{"15", files{"recovery.done": "", "standby.signal.old": ""}, Ending},
 
 		{"11", nil, Ending},
-		{"11", files{"standby.signal": "", "recovery.signal": ""}, Ending}, // nor these before
+		{"11", files{"standby.signal": "", "recovery.signal": ""}, Standby}, // which are for 12 and later; but there is no other sign
 		{"11", files{"recovery.done": "standby_mode = on"}, Ending},
 		{"11", files{"recovery.conf": ""}, ArchiveRecovery},
 		{"11", files{"recovery.conf": "standby_mode = on"}, Standby},
@@ -73,7 +73,7 @@ func TestDetectModeByHand(t *testing.T) {
 		t.TempDir(),
 		"/nonexistent",
 		"",
-		write(t, map[string]string{"PG_VERSION": "15\n", "standby.signal": ""}), // as a database's folder
+		write(t, map[string]string{"PG_VERSION": "15\n"}), // as a database's folder
 	} {
 		if got := DetectMode(dir); got != ByHand {
 			t.Errorf("%q: %s", dir, got)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Stop ends the listener and every session, at once: connections are reset, as
@@ -58,11 +59,32 @@ func (s *Server) Processes() []int {
 	return descendants(p.cmd.Process.Pid)
 }
 
-// kill ends processes from the lowest upwards, frozen ones too.
+// kill ends processes from the lowest upwards, frozen ones too, and waits until
+// they are gone, which takes a moment on a busy machine.
 func kill(pids []int) {
 	for i := len(pids) - 1; i >= 0; i-- {
 		syscall.Kill(pids[i], syscall.SIGKILL)
 	}
+	end := time.Now().Add(10 * time.Second)
+	for _, pid := range pids {
+		for stat("/proc/"+strconv.Itoa(pid)+"/stat") != nil && time.Now().Before(end) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// stat returns what a file of proc(5), "pid (comm) state ppid …", holds after
+// comm, or nil when the process is gone or a zombie.
+func stat(name string) []string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:])) // comm may hold anything
+	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+		return nil
+	}
+	return fields
 }
 
 // descendants returns the pids below pid, parents first, from /proc; where
@@ -71,13 +93,8 @@ func descendants(pid int) []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	children := map[int][]int{}
 	for _, name := range stats {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			continue // it has ended
-		}
-		// "pid (comm) state ppid …": comm may hold anything.
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		if len(fields) < 2 || fields[0] == "Z" {
+		fields := stat(name)
+		if fields == nil {
 			continue
 		}
 		ppid, _ := strconv.Atoi(fields[1])
