@@ -124,16 +124,16 @@ func (p *Pusher) fileUnfinished(ctx context.Context, f *file) error {
 
 // fileLeftover stores a recycled segment under refused/.
 func (p *Pusher) fileLeftover(ctx context.Context, f *file) error {
-	stem, err := p.storeAside(ctx, f)
+	kept, err := p.storeAside(ctx, f)
 	if err != nil {
 		return err
 	}
-	p.Warn(fmt.Sprintf("%s is no WAL of its timeline, which this server has left: a recycled segment, as 9.0 and 9.1 leave them; it is kept as %s", f.name, stem))
+	p.Warn(fmt.Sprintf("%s is no WAL of its timeline, which this server has left: a recycled segment, as 9.0 and 9.1 leave them; it is kept as %s", f.name, kept))
 	return nil
 }
 
 // storeAside stores the content under refused/.
-func (p *Pusher) storeAside(ctx context.Context, f *file) (stem string, err error) {
+func (p *Pusher) storeAside(ctx context.Context, f *file) (storedAs string, err error) {
 	sum, err := f.sum()
 	if err != nil {
 		return "", err
@@ -144,10 +144,10 @@ func (p *Pusher) storeAside(ctx context.Context, f *file) (stem string, err erro
 	if err := p.Store.Mkdir(ctx, f.cluster.Refused()); err != nil {
 		return "", err
 	}
-	stem = f.cluster.SetAside(f.name, sum)
-	err = p.store(ctx, f, stem)
+	stem := f.cluster.SetAside(f.name, sum)
+	storedAs, err = p.store(ctx, f, stem)
 	if errors.Is(err, ErrConflict) {
 		return "", fmt.Errorf("%s is taken by other content: %w", stem, err)
 	}
-	return stem, err
+	return storedAs, err
 }

@@ -58,7 +58,7 @@ func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, file, name string) 
 	if f.name.Kind == walname.KindPartial {
 		return p.storePartial(ctx, f)
 	}
-	err = p.store(ctx, f, stem)
+	_, err = p.store(ctx, f, stem)
 	if errors.Is(err, ErrConflict) {
 		return p.unlessSetAside(ctx, f, err)
 	}
@@ -71,7 +71,7 @@ func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, file, name string) 
 // storePartial stores a partial segment, beside another one of its name if
 // their contents differ.
 func (p *Pusher) storePartial(ctx context.Context, f *file) error {
-	err := p.store(ctx, f, f.cluster.Stem(f.name))
+	_, err := p.store(ctx, f, f.cluster.Stem(f.name))
 	if !errors.Is(err, ErrConflict) {
 		return err
 	}
@@ -79,11 +79,11 @@ func (p *Pusher) storePartial(ctx context.Context, f *file) error {
 	if serr != nil {
 		return serr
 	}
-	stem := f.cluster.OtherPartial(f.name, sum)
-	if err := p.store(ctx, f, stem); err != nil {
+	kept, err := p.store(ctx, f, f.cluster.OtherPartial(f.name, sum))
+	if err != nil {
 		return err
 	}
-	p.Warn(fmt.Sprintf("another %s is archived already, as after two promotions within one segment; this one is kept as %s", f.name, stem))
+	p.Warn(fmt.Sprintf("another %s is archived already, as after two promotions within one segment; this one is kept as %s", f.name, kept))
 	return nil
 }
 
@@ -93,17 +93,16 @@ const attempts = 5
 
 // store puts the content under stem, with the extension of the archive's codec.
 // An error wraps ErrConflict if other content is there.
-func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
+func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs string, err error) {
 	codec := p.Codec
-	var err error
 	for range attempts {
 		look := p.lookup(ctx, f, stem)
 		if codec == stored.Plain {
 			if err = p.vouch(ctx, f, stem, look); err != nil && !errors.Is(err, errFound) {
 				if owner := look.owner(codec); owner != nil && !errors.As(owner, new(errCodec)) {
-					return owner
+					return "", owner
 				}
-				return err
+				return "", err
 			}
 		}
 		content := stored.Encode(f.source(), codec, f.size)
@@ -124,7 +123,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 		})
 		content.Stop()
 		if err == nil {
-			return nil
+			return stem + codec.Extension(), nil
 		}
 		// An archive that does not know the cluster explains every other failure.
 		var guess errCodec
@@ -133,10 +132,10 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 			codec = guess.codec
 			continue
 		case owner != nil:
-			return owner
+			return "", owner
 		}
 		if !errors.Is(err, errFound) && !errors.Is(err, fs.ErrExist) {
-			return err
+			return "", err
 		}
 		if errors.Is(err, fs.ErrExist) { // since it was looked for
 			look = p.lookup(ctx, f, stem)
@@ -144,14 +143,14 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) error {
 		found, theirs, err := p.compare(ctx, f, look, true)
 		switch {
 		case err != nil:
-			return err
+			return "", err
 		case found == same:
-			return nil
+			return stem + codec.Extension(), nil
 		case found == other:
-			return f.conflict(theirs)
+			return "", f.conflict(theirs)
 		}
 	}
-	return fmt.Errorf("storing %s did not come to an end: %w", f.name, err)
+	return "", fmt.Errorf("storing %s did not come to an end: %w", f.name, err)
 }
 
 // vouch stores, beside content that is stored plain, the file that vouches for

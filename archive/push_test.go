@@ -165,7 +165,7 @@ func TestFileShrinks(t *testing.T) {
 	if err := os.Truncate(path, 1<<19); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Pusher.store(t.Context(), f, s.stem(seg6)); !errors.Is(err, ErrLocal) {
+	if _, err := s.Pusher.store(t.Context(), f, s.stem(seg6)); !errors.Is(err, ErrLocal) {
 		t.Errorf("got %v, want %v", err, ErrLocal)
 	}
 	if _, there := s.content(s.stem(seg6)); there {

@@ -154,6 +154,8 @@ func netError(ctx context.Context, addr, step string, silence time.Duration, err
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("%w: %s: %w at: %s", ErrUnreachable, addr, context.Canceled, step)
+	case context.Cause(ctx) == errSlowLogin:
+		return say(fmt.Sprintf("no end of the login after %s, at: %s", SSH{Silence: silence}.loginLimit(), step))
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %s: the time allowed for the whole call was over at: %s: %w", ErrUnreachable, addr, step, ctx.Err())
 	case errors.As(err, &dns) && dns.IsNotFound:

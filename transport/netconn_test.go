@@ -115,6 +115,18 @@ func TestNetworkFailures(t *testing.T) {
 		o.Silence = time.Minute
 		inTime(t, func() { mustFail(t, afterKex, o, ErrUnreachable, "goes on talking") })
 	})
+	t.Run("trickles for ever", func(t *testing.T) {
+		url := listen(t, func(c net.Conn) {
+			for _, err := c.Write([]byte("x\r\n")); err == nil; _, err = c.Write([]byte("x\r\n")) {
+				time.Sleep(100 * time.Millisecond) // the peer's slowness is what is tested
+			}
+		})
+		begin := time.Now()
+		mustFail(t, url, o, ErrUnreachable, "no end of the login after 5s, at: version exchange")
+		if d := time.Since(begin); d > 7*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
 	t.Run("trickles", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), silent)
 		defer cancel()

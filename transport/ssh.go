@@ -38,6 +38,8 @@ func (o SSH) silence() time.Duration {
 	return o.Silence
 }
 
+func (o SSH) loginLimit() time.Duration { return max(2*o.silence(), 5*time.Second) }
+
 // DialSSH connects to u's host and logs in, without ever asking anything.
 //
 // On success both answers are usable and the Conn has no read deadline any
@@ -47,8 +49,11 @@ func (o SSH) silence() time.Duration {
 //
 // On error everything is closed. The error is ErrUnreachable, ErrLogin,
 // ErrHostKey or ErrConfig, in words for the person who has to mend it, often
-// with a Hint. Each step is bounded by o.Silence, the whole by ctx.
+// with a Hint. Each step is bounded by o.Silence, the whole by twice that (at
+// least 5 seconds), for a server that drips, and by ctx.
 func DialSSH(ctx context.Context, u URL, o SSH) (*ssh.Client, *Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, o.loginLimit(), errSlowLogin)
+	defer cancel()
 	t, err := resolve(ctx, u, o)
 	if err != nil {
 		return nil, nil, err
@@ -90,6 +95,9 @@ func DialSSH(ctx context.Context, u URL, o SSH) (*ssh.Client, *Conn, error) {
 	}
 	return client, conn, nil
 }
+
+// errSlowLogin ends a login that goes on and on.
+var errSlowLogin = errors.New("the login takes too long")
 
 // login does the SSH handshake on conn.
 func login(conn *Conn, t target, hosts *knownHosts, keys *keyring) (*ssh.Client, error) {

@@ -36,7 +36,9 @@ func newApp(p *program) *cli.App {
 	}
 }
 
-func usageError(_ *cli.Context, err error, _ bool) error { return usage("%v", err) }
+func usageError(_ *cli.Context, err error, _ bool) error {
+	return usage("%s", strings.Replace(err.Error(), "not defined: -", "not defined: --", 1))
+}
 
 func usage(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errUsage}, args...)...)

@@ -28,6 +28,7 @@ func arrange(args []string) commandLine {
 	}
 	var line commandLine
 	var flags, words []string
+	unknown := false
 	rest := args[1:]
 	for len(rest) > 0 {
 		arg := rest[0]
@@ -42,6 +43,9 @@ func arrange(args []string) commandLine {
 		}
 		name, value, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		flags = append(flags, arg)
+		if _, known := takesValue[name]; !known {
+			unknown = true
+		}
 		if !hasValue && takesValue[name] && len(rest) > 0 {
 			value, rest = rest[0], rest[1:]
 			flags = append(flags, value)
@@ -52,6 +56,9 @@ func arrange(args []string) commandLine {
 		case "h", "help":
 			line.help = true
 		}
+	}
+	if len(words) == 0 && !line.help && !unknown {
+		flags = nil // what is missing is the command
 	}
 	line.args = args[:1:1]
 	if len(words) > 0 {

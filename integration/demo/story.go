@@ -31,7 +31,7 @@ type scene struct {
 // tell is the story.
 func tell(s *stage) {
 	s.say(s.paint(bold, "walship: WAL from a real PostgreSQL to a real SFTP server, and back"))
-	s.tell("Everything runs on this machine, below /tmp, and is gone in the end. It takes less than a minute.")
+	s.tell("Everything runs on this machine, below /tmp, and is gone in the end. It takes about a minute.")
 	d := &scene{stage: s}
 	d.prepare()
 	d.archiveHost()
