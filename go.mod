@@ -3,16 +3,16 @@ module walship
 go 1.26.0
 
 require (
-	github.com/BurntSushi/toml v1.6.0
-	github.com/klauspost/compress v1.20.3
-	github.com/pierrec/lz4/v4 v4.1.33
-	github.com/pkg/sftp v1.13.12
-	github.com/skeema/knownhosts v1.3.3
-	github.com/urfave/cli/v2 v2.27.7
-	golang.org/x/crypto v0.58.0
-	golang.org/x/sync v0.24.0
-	golang.org/x/sys v0.49.0
-	golang.org/x/term v0.47.0
+	github.com/BurntSushi/toml v1.6.0 // reads walship.toml and tells the line of a wrong key
+	github.com/klauspost/compress v1.20.3 // zstd and gzip, on several cores
+	github.com/pierrec/lz4/v4 v4.1.33 // reads what other tools have stored
+	github.com/pkg/sftp v1.13.12 // tests only: a server that is not OpenSSH, and a benchmark
+	github.com/skeema/knownhosts v1.3.3 // known_hosts, with the right order of key algorithms
+	github.com/urfave/cli/v2 v2.27.7 // commands and flags
+	golang.org/x/crypto v0.58.0 // SSH
+	golang.org/x/sync v0.24.0 // the bound on what a push holds in memory
+	golang.org/x/sys v0.49.0 // TCP_QUICKACK, renameat2
+	golang.org/x/term v0.47.0 // is this a terminal?
 )
 
 require (
