@@ -72,7 +72,8 @@ func copyFiles(from, to string) error {
 	}
 	for _, e := range entries {
 		if e.Type().IsRegular() {
-			if err := copyFile(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			err := copyFile(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // see copyTree
 				return err
 			}
 		}
@@ -80,9 +81,14 @@ func copyFiles(from, to string) error {
 	return nil
 }
 
-// copyTree copies a folder with its modes and symbolic links to a new one.
+// copyTree copies a folder with its modes and symbolic links to a new one. What
+// vanishes meanwhile is left out: a running server removes files as it pleases,
+// and its WAL makes up for it.
 func copyTree(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != from {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -105,7 +111,9 @@ func copyTree(from, to string) error {
 			}
 			return os.Symlink(link, target)
 		case d.Type().IsRegular():
-			return copyFile(path, target)
+			if err := copyFile(path, target); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 		return nil // a socket
 	})
