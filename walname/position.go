@@ -46,6 +46,15 @@ func ParseLSN(s string) (LSN, error) {
 	return LSN(h<<32 | l), nil
 }
 
+// MarshalText writes what String returns.
+func (l LSN) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads what ParseLSN reads.
+func (l *LSN) UnmarshalText(text []byte) (err error) {
+	*l, err = ParseLSN(string(text))
+	return err
+}
+
 // parseHalf reads one to eight hexadecimal digits. The length is checked first
 // and a base is given, so ParseUint accepts neither prefix nor underscore, and
 // never a sign.
