@@ -52,16 +52,20 @@ func (p Part) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// ReadParts calls fn with each part of a list, in order. It returns fn's error,
-// or one that wraps ErrDamaged if the list is not whole or names a path that
-// leads out of its folder.
+// ReadParts calls fn with each part of a list, in order. It returns fn's or r's
+// error as it is, or one that wraps ErrDamaged if the list is not whole or names
+// a path that leads out of its folder.
 func ReadParts(r io.Reader, fn func(Part) error) error {
-	d := json.NewDecoder(r)
+	src := &source{r: r}
+	d := json.NewDecoder(src)
 	for {
 		var p Part
 		err := d.Decode(&p)
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if src.err != nil {
+			return src.err
 		}
 		if err != nil {
 			return fmt.Errorf("%w: list of files: %w", ErrDamaged, err)
@@ -73,6 +77,20 @@ func ReadParts(r io.Reader, fn func(Part) error) error {
 			return err
 		}
 	}
+}
+
+// source remembers why reading failed, which the decoder may word as its own.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }
 
 func (p Part) check() error {
