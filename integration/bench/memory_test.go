@@ -50,8 +50,10 @@ func TestMemory(t *testing.T) {
 // counts as its own what the one that started it had, so a small one starts it.
 func peak(t *testing.T, cmd *exec.Cmd) int64 {
 	result := filepath.Join(t.TempDir(), "peak")
+	must(t, os.WriteFile(result, nil, 0o666))
+	must(t, os.Chmod(result, 0o666)) // the command may be another user's
 	timed := exec.Command("time", append([]string{"-f", "%M", "-o", result}, cmd.Args...)...)
-	timed.Env, timed.Dir = cmd.Env, cmd.Dir
+	timed.Env, timed.Dir, timed.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
 	if out, err := timed.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
 	}
