@@ -232,17 +232,56 @@ func (s *SFTP) Remove(ctx context.Context, name string) error {
 	if err := valid("remove", name); err != nil {
 		return err
 	}
-	asked := false
-	return s.try(ctx, func(c *session) error {
-		folder := s.openFolder(c, path.Dir(name))
-		defer folder.close()
+	return s.remove(ctx, name, func(c *session) error {
 		if !c.openSSH { // others remove an empty folder too
 			attrs, err := c.Lstat(s.path(name)).Attrs(ctx)
 			if err == nil && attrs.IsDir() {
 				return fmt.Errorf("remove %s: it is a folder", s.path(name))
 			}
 		}
-		err := c.Remove(s.path(name)).OK(ctx)
+		return c.Remove(s.path(name)).OK(ctx)
+	})
+}
+
+// RemoveFolder removes an empty folder, durably. One that is not empty stays
+// and is fs.ErrExist, one that is absent fs.ErrNotExist.
+func (s *SFTP) RemoveFolder(ctx context.Context, dir string) error {
+	if err := valid("rmdir", dir); err != nil {
+		return err
+	}
+	return s.remove(ctx, dir, func(c *session) error {
+		// OpenSSH calls a file that should be a folder absent, others remove it.
+		attrs, err := c.Lstat(s.path(dir)).Attrs(ctx)
+		if err != nil {
+			return err
+		}
+		if !attrs.IsDir() {
+			return &fs.PathError{Op: "rmdir", Path: s.path(dir), Err: errNoFolder}
+		}
+		err = c.Rmdir(s.path(dir)).OK(ctx)
+		if err == nil || isLost(err) || errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// Servers differ in what they call a folder that holds something.
+		holds := false
+		_ = c.OpenDir(s.path(dir)).List(ctx, func(e sftpclient.Entry) error {
+			holds = true
+			return fs.SkipAll
+		})
+		if holds {
+			return &fs.PathError{Op: "rmdir", Path: s.path(dir), Err: fs.ErrExist}
+		}
+		return err
+	})
+}
+
+// remove asks for the removal of name and syncs its folder.
+func (s *SFTP) remove(ctx context.Context, name string, request func(*session) error) error {
+	asked := false
+	return s.try(ctx, func(c *session) error {
+		folder := s.openFolder(c, path.Dir(name))
+		defer folder.close()
+		err := request(c)
 		if err != nil && !(asked && errors.Is(err, fs.ErrNotExist)) {
 			asked = asked || isLost(err) // then its answer is what got lost
 			return s.why(ctx, c, err)
@@ -296,9 +335,22 @@ func (s *SFTP) Sweep(ctx context.Context, dir string, age time.Duration) (remove
 	return removed, err
 }
 
+// Now returns the server's time by its own clock, which stamps a file that Now
+// makes in the folder dir and removes. An absent folder is fs.ErrNotExist.
+func (s *SFTP) Now(ctx context.Context, dir string) (now time.Time, err error) {
+	if err := validFolder("time", dir); err != nil {
+		return now, err
+	}
+	err = s.try(ctx, func(c *session) (err error) {
+		now, err = s.clock(ctx, c, dir)
+		return err
+	})
+	return now, err
+}
+
 // clock returns the server's time, from a file that it makes in dir.
 func (s *SFTP) clock(ctx context.Context, c *session, dir string) (time.Time, error) {
-	probe := s.path(path.Join(dir, path.Base(tempName("sweep"))))
+	probe := s.path(path.Join(dir, path.Base(tempName("clock"))))
 	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, fileMode).Handle(ctx)
 	if err != nil {
 		return time.Time{}, s.why(ctx, c, err)
@@ -307,11 +359,11 @@ func (s *SFTP) clock(ctx context.Context, c *session, dir string) (time.Time, er
 	if closed := h.Close(); !c.openSSH {
 		_, _ = closed.Wait(ctx)
 	}
-	if gone := c.Remove(probe).OK(ctx); err == nil {
+	if gone := c.Remove(probe).OK(ctx); err == nil && !errors.Is(gone, fs.ErrNotExist) { // swept by another
 		err = gone
 	}
 	if err == nil && now.ModTime.IsZero() {
-		err = fmt.Errorf("sweep %s: the server does not tell the time of a file", dir)
+		err = fmt.Errorf("%s: the server does not tell the time of a file", s.path(dir))
 	}
 	return now.ModTime, err
 }

@@ -52,6 +52,8 @@ func (p *program) commands() []*cli.Command {
 		p.fetchCommand(),
 		p.initCommand(),
 		p.setAsideCommand(),
+		p.setupCommand(),
+		p.setupSSHCommand(),
 		p.configCommand(),
 		p.versionCommand(),
 	}

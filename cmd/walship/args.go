@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -16,16 +18,45 @@ type commandLine struct {
 	help    bool
 }
 
+// arrange reads the line once for each command that it may be about, with that
+// command's own flags: a flag may take a value in one command and none in
+// another. The first reading that leads to its own command counts, else the one
+// with the flags of all commands together.
 func arrange(args []string) commandLine {
-	takesValue := make(map[string]bool)
-	for _, command := range (&program{}).commands() {
-		for _, f := range command.Flags {
-			_, isBool := f.(*cli.BoolFlag)
-			for _, name := range f.Names() {
-				takesValue[name] = !isBool
-			}
+	commands := (&program{}).commands()
+	all := make(map[string]bool)
+	names := make(map[string]bool)
+	for _, command := range commands {
+		names[command.Name] = true
+		for name, takes := range valueFlags(command) {
+			all[name] = all[name] || takes
 		}
 	}
+	for _, command := range commands {
+		own := maps.Clone(all)
+		maps.Copy(own, valueFlags(command))
+		if line := arrangeWith(args, own, names); line.command == command.Name {
+			return line
+		}
+	}
+	return arrangeWith(args, all, names)
+}
+
+// valueFlags tells of each flag of a command whether it takes a value.
+func valueFlags(command *cli.Command) map[string]bool {
+	takes := make(map[string]bool)
+	for _, f := range command.Flags {
+		_, isBool := f.(*cli.BoolFlag)
+		for _, name := range f.Names() {
+			takes[name] = !isBool
+		}
+	}
+	return takes
+}
+
+// arrangeWith reads the line with these flags. Two words that are a command's
+// name together, such as setup ssh, become one.
+func arrangeWith(args []string, takesValue, commands map[string]bool) commandLine {
 	var line commandLine
 	var flags, words []string
 	unknown := false
@@ -59,6 +90,12 @@ func arrange(args []string) commandLine {
 	}
 	if len(words) == 0 && !line.help && !unknown {
 		flags = nil // what is missing is the command
+	}
+	for at := range min(2, max(0, len(words)-1)) { // help setup ssh, too
+		if two := words[at] + " " + words[at+1]; commands[two] && (at == 0 || words[0] == "help") {
+			words = slices.Replace(slices.Clone(words), at, at+2, two)
+			break
+		}
 	}
 	line.args = args[:1:1]
 	if len(words) > 0 {

@@ -111,6 +111,8 @@ func classCode(err error) int {
 		{errUsage, exitUsage},
 		{config.ErrConfig, exitConfig},
 		{transport.ErrConfig, exitConfig},
+		{errNotAgreed, exitConflict},
+		{errLocalFile, exitLocal},
 		{archive.ErrConflict, exitConflict},
 		{archive.ErrCloned, exitCloned},
 		{archive.ErrRefused, exitRefused},

@@ -23,6 +23,9 @@ func appHelp(list []*cli.Command) string {
 Commands:
 `)
 	for _, c := range list {
+		if strings.Contains(c.Name, " ") { // setup ssh and its like: setup tells
+			continue
+		}
 		fmt.Fprintf(&b, "  %-10s  %s\n", c.Name, c.Usage)
 	}
 	b.WriteString(`

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"sort"
 	"testing"
+	"time"
 
 	"walship/transport"
 )
@@ -138,6 +139,18 @@ func (b *bench) list(dir string) []string {
 	}))
 	sort.Strings(names)
 	return names
+}
+
+// modified is when the entry of dir was last modified.
+func (b *bench) modified(dir, base string) (at time.Time) {
+	b.Helper()
+	b.ok(b.s.List(b.ctx, dir, func(i transport.FileInfo) error {
+		if i.Name == base {
+			at = i.ModTime
+		}
+		return nil
+	}))
+	return at
 }
 
 // noTemp demands that no temporary file is left.

@@ -33,8 +33,11 @@ func (b *bench) ended(ctx context.Context, want error) {
 	b.is(b.s.Mkdir(ctx, cluster+"/new"), want)
 	b.is(b.s.Move(ctx, name, name+"3"), want)
 	b.is(b.s.Remove(ctx, name), want)
+	b.is(b.s.RemoveFolder(ctx, folder), want)
 	b.is(b.s.Sync(ctx, name), want)
 	_, err = b.s.Sweep(ctx, cluster+"/tmp", time.Hour)
+	b.is(err, want)
+	_, err = b.s.Now(ctx, cluster)
 	b.is(err, want)
 
 	b.absent(name + "2")

@@ -82,6 +82,30 @@ var fileTests = []test{
 		b.not(b.s.Remove(b.ctx, cluster+"/folder"), fs.ErrNotExist)
 		b.ok(b.s.List(b.ctx, cluster+"/folder", func(transport.FileInfo) error { return nil }))
 	}},
+	{"remove an empty folder", func(b *bench) {
+		b.ok(b.s.Mkdir(b.ctx, cluster+"/a/b"))
+		b.ok(b.s.RemoveFolder(b.ctx, cluster+"/a/b"))
+		if got := b.list(cluster + "/a"); len(got) != 0 {
+			b.Fatalf("left %q", got)
+		}
+		b.is(b.s.RemoveFolder(b.ctx, cluster+"/a/b"), fs.ErrNotExist)
+		b.is(b.s.RemoveFolder(b.ctx, "no/folder"), fs.ErrNotExist)
+		b.ok(b.s.RemoveFolder(b.ctx, cluster+"/a"))
+		b.put(cluster+"/a/b/file", []byte("x")) // which makes them again
+		b.holds(cluster+"/a/b/file", []byte("x"))
+	}},
+	{"remove a folder that holds something", func(b *bench) {
+		b.put(name, []byte("x"))
+		b.is(b.s.RemoveFolder(b.ctx, folder), fs.ErrExist)
+		b.is(b.s.RemoveFolder(b.ctx, cluster), fs.ErrExist) // folders
+		b.holds(name, []byte("x"))
+	}},
+	{"remove a file as a folder", func(b *bench) {
+		b.put(name, []byte("x"))
+		b.not(b.s.RemoveFolder(b.ctx, name), fs.ErrNotExist, fs.ErrExist)
+		b.holds(name, []byte("x"))
+		b.is(b.s.RemoveFolder(b.ctx, "."), fs.ErrInvalid)
+	}},
 	{"sync", func(b *bench) {
 		b.put(name, []byte("x"))
 		b.ok(b.s.Sync(b.ctx, name))

@@ -120,6 +120,46 @@ func (m *Memory) Remove(ctx context.Context, name string) error {
 	return m.file(ctx, "remove", name, func(*node) { delete(m.nodes, name) })
 }
 
+// RemoveFolder is one step, "rmdir".
+func (m *Memory) RemoveFolder(ctx context.Context, dir string) error {
+	if err := validFile("rmdir", dir); err != nil {
+		return err
+	}
+	return m.step(ctx, "rmdir", dir, func() error {
+		n, err := m.find("rmdir", dir)
+		if err == nil && !n.dir {
+			err = wrong("rmdir", dir, syscall.ENOTDIR)
+		}
+		for name := range m.nodes {
+			if err == nil && path.Dir(name) == dir {
+				err = wrong("rmdir", dir, fs.ErrExist)
+			}
+		}
+		if err == nil {
+			delete(m.nodes, dir)
+		}
+		return err
+	})
+}
+
+// Now is one step, "now". Its clock is this machine's.
+func (m *Memory) Now(ctx context.Context, dir string) (now time.Time, err error) {
+	if err := validFolder("time", dir); err != nil {
+		return now, err
+	}
+	err = m.step(ctx, "now", dir, func() error {
+		n, err := m.find("time", dir)
+		if err == nil && !n.dir {
+			err = wrong("time", dir, syscall.ENOTDIR)
+		}
+		return err
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Now(), nil
+}
+
 // Move is one step, "move".
 func (m *Memory) Move(ctx context.Context, from, to string) error {
 	if err := validFile("move", to); err != nil {

@@ -22,6 +22,8 @@ var nameTests = []test{
 			b.is(b.s.List(b.ctx, bad, none), fs.ErrInvalid)
 			_, err := b.s.Sweep(b.ctx, bad, time.Hour)
 			b.is(err, fs.ErrInvalid)
+			_, err = b.s.Now(b.ctx, bad)
+			b.is(err, fs.ErrInvalid)
 		}
 		for _, bad := range append(invalid, ".") {
 			b.is(b.s.Put(b.ctx, bad, source(nil)), fs.ErrInvalid)
@@ -32,6 +34,7 @@ var nameTests = []test{
 			b.is(b.s.Move(b.ctx, bad, cluster+"/file"), fs.ErrInvalid)
 			b.is(b.s.Move(b.ctx, name, bad), fs.ErrInvalid)
 			b.is(b.s.Remove(b.ctx, bad), fs.ErrInvalid)
+			b.is(b.s.RemoveFolder(b.ctx, bad), fs.ErrInvalid)
 			b.is(b.s.Sync(b.ctx, bad), fs.ErrInvalid)
 		}
 		b.holds(name, []byte("x"))

@@ -22,8 +22,11 @@ type Store interface {
 	Mkdir(ctx context.Context, dir string) error
 	Move(ctx context.Context, from, to string) error
 	Remove(ctx context.Context, name string) error
+	RemoveAll(ctx context.Context, names []string) (int, error)
+	RemoveFolder(ctx context.Context, dir string) error
 	Sync(ctx context.Context, name string) error
 	Sweep(ctx context.Context, tmpDir string, age time.Duration) (int, error)
+	Now(ctx context.Context, dir string) (time.Time, error)
 	Close() error
 }
 
@@ -61,7 +64,9 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Read", readTests},
 		{"List", listTests},
 		{"Files", fileTests},
+		{"RemoveAll", removeAllTests},
 		{"Sweep", sweepTests},
+		{"Now", nowTests},
 		{"Names", nameTests},
 		{"Context", contextTests},
 	} {

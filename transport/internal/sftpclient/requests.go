@@ -96,6 +96,11 @@ func (c *Client) Remove(path string) *Call {
 	return c.start("remove", path, typeRemove, appendString(nil, path))
 }
 
+// Rmdir removes an empty folder.
+func (c *Client) Rmdir(path string) *Call {
+	return c.start("rmdir", path, typeRmdir, appendString(nil, path))
+}
+
 // Mkdir makes a folder.
 func (c *Client) Mkdir(path string, mode uint32) *Call {
 	return c.start("mkdir", path, typeMkdir, appendMode(appendString(nil, path), mode))
