@@ -23,6 +23,7 @@ import (
 type BackupStore interface {
 	Store
 	Remove(ctx context.Context, name string) error
+	RemoveAll(ctx context.Context, names []string) (int, error)
 	RemoveFolder(ctx context.Context, dir string) error
 	Now(ctx context.Context, dir string) (time.Time, error)
 }
@@ -64,7 +65,6 @@ type Backuper struct {
 type ConfigFile struct {
 	Path    string // absolute, on the server
 	Mode    uint32 // permission bits
-	ModTime time.Time
 	Content []byte
 }
 
@@ -213,7 +213,9 @@ func (r *backupRun) run(ctx context.Context, src basebackup.Source) error {
 	}
 	fault.At("backup.ended")
 	r.manifest.EndLSN, r.manifest.End = end.EndLSN, end.End
-	// Recovery of it begins on the timeline of its start, which is in its name.
+	if end.Timeline != r.info.Timeline {
+		return fmt.Errorf("the server went over from timeline %d to %d during the backup: run it again", r.info.Timeline, end.Timeline)
+	}
 	if err := r.waitWAL(ctx, end); err != nil {
 		return err
 	}

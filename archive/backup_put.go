@@ -176,7 +176,7 @@ func (r *backupRun) putConfig(ctx context.Context) error {
 			continue
 		}
 		err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: int64(f.Mode & 0o7777),
-			ModTime: f.ModTime.Truncate(time.Second), Size: int64(len(f.Content))})
+			ModTime: r.info.Begin.Truncate(time.Second), Size: int64(len(f.Content))})
 		if err == nil {
 			_, err = t.Write(f.Content)
 		}

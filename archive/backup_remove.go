@@ -8,10 +8,7 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"walship/internal/basebackup"
 	"walship/internal/layout"
@@ -62,27 +59,15 @@ func (r *backupRun) abandon(ctx context.Context, why error) error {
 	return why
 }
 
-// removeAtOnce is how many files are removed at the same time.
-const removeAtOnce = 16
-
 // removeFiles removes files of a folder, and returns how many are left. One that
 // is absent has been removed.
 func removeFiles(ctx context.Context, s BackupStore, folder string, names []string) (left int, err error) {
-	var g errgroup.Group
-	g.SetLimit(removeAtOnce)
-	var removed atomic.Int64
-	for _, name := range names {
-		g.Go(func() error {
-			err := s.Remove(ctx, path.Join(folder, name))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			removed.Add(1)
-			return nil
-		})
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = path.Join(folder, name)
 	}
-	err = g.Wait()
-	return len(names) - int(removed.Load()), err
+	gone, err := s.RemoveAll(ctx, paths)
+	return len(names) - gone, err
 }
 
 // RemoveAbandoned removes what backups that have died left behind: folders

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
@@ -39,13 +38,8 @@ const (
 // its end is there, each with a record of its own that fits.
 func (r *backupRun) waitWAL(ctx context.Context, end basebackup.End) error {
 	began := time.Now()
-	var need []walname.Segment // those not yet seen
+	need := r.needs(end) // those not yet seen
 	ask := func() (missing string, err error) {
-		if need == nil {
-			if need, missing, err = r.needs(ctx, end); missing != "" || err != nil {
-				return missing, err
-			}
-		}
 		for len(need) > 0 {
 			some := need[:min(len(need), askAtOnce)]
 			n, err := r.archived(ctx, some)
@@ -80,48 +74,16 @@ func (r *backupRun) waitWAL(ctx context.Context, end basebackup.End) error {
 	}
 }
 
-// needs lists the segments from the backup's start to its end. If a standby has
-// gone on to another timeline meanwhile, its history tells which timeline each is
-// of; missing is then the history file, as long as that is not archived.
-func (r *backupRun) needs(ctx context.Context, end basebackup.End) (need []walname.Segment, missing string, err error) {
-	first := r.geometry.Number(r.id.Start)
-	last := first
+// needs lists the segments from the backup's start to its end.
+func (r *backupRun) needs(end basebackup.End) (need []walname.Segment) {
+	last := r.geometry.Number(r.id.Start)
 	if end.EndLSN > r.info.StartLSN {
 		last = r.geometry.Number(r.geometry.At(end.Timeline, end.EndLSN-1))
 	}
-	history := walname.History{Timeline: end.Timeline}
-	if end.Timeline != r.info.Timeline {
-		name := walname.Name{Kind: walname.KindHistory, Segment: walname.Segment{Timeline: end.Timeline}}
-		history, err = r.history(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, name.String(), nil
-		}
-		if err != nil {
-			return nil, name.String(), err
-		}
-		if _, ok := history.Ancestor(r.info.Timeline); !ok {
-			return nil, "", fmt.Errorf("the server ended the backup on timeline %d, which does not descend from timeline %d, where it began", end.Timeline, r.info.Timeline)
-		}
+	for n := r.geometry.Number(r.id.Start); n <= last; n++ {
+		need = append(need, r.geometry.FromNumber(end.Timeline, n))
 	}
-	for n := first; n <= last; n++ {
-		need = append(need, r.geometry.FromNumber(r.timeline(history, n), n))
-	}
-	return need, "", nil
-}
-
-// timeline is the one that recovery reads the segment of that number from: the
-// newest that had begun when the segment ended.
-func (r *backupRun) timeline(h walname.History, number uint64) walname.Timeline {
-	for _, a := range h.Ancestors {
-		fork := a.SwitchSegment
-		if a.Exact() {
-			fork = r.geometry.At(a.Timeline, a.Switch)
-		}
-		if a.Timeline >= r.info.Timeline && number < r.geometry.Number(fork) {
-			return a.Timeline
-		}
-	}
-	return h.Timeline
+	return need
 }
 
 // archived tells how many of the segments, from the first on, are in the archive.
@@ -130,10 +92,7 @@ func (r *backupRun) archived(ctx context.Context, segments []walname.Segment) (i
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range segments {
 		g.Go(func() (err error) {
-			_, err = r.find(ctx, walname.Name{Kind: walname.KindSegment, Segment: s})
-			if there[i] = err == nil; errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
+			there[i], err = r.segment(ctx, s)
 			return err
 		})
 	}
@@ -146,46 +105,23 @@ func (r *backupRun) archived(ctx context.Context, segments []walname.Segment) (i
 	return len(segments), err
 }
 
-// find returns the name under which a WAL file is stored, under any extension.
-// It is absent (fs.ErrNotExist) if there is none, and stored.ErrDamaged if its
-// record does not fit.
-func (r *backupRun) find(ctx context.Context, n walname.Name) (string, error) {
+// segment reports whether a segment is in the archive, under any extension. One
+// whose record does not fit is an error that wraps stored.ErrDamaged.
+func (r *backupRun) segment(ctx context.Context, s walname.Segment) (bool, error) {
 	p := &Pusher{Store: r.Store}
+	n := walname.Name{Kind: walname.KindSegment, Segment: s}
 	f := &file{name: n, cluster: r.cluster, geometry: r.geometry, size: r.geometry.SegmentSize}
 	for _, codec := range stored.Written() {
 		name := r.cluster.Stem(n) + codec.Extension()
 		_, err := p.storedSum(ctx, f, name, async.Go(func() (transport.Head, error) {
 			return r.Store.Head(ctx, name, stored.HeadSize)
 		}))
-		if errors.Is(err, stored.ErrDamaged) {
-			return "", fmt.Errorf("%s, which the backup needs: %w", name, err)
+		switch {
+		case errors.Is(err, stored.ErrDamaged):
+			return false, fmt.Errorf("%s, which the backup needs: %w", name, err)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err == nil, err
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return name, err
-		}
 	}
-	return "", &fs.PathError{Op: "find", Path: r.cluster.Stem(n), Err: fs.ErrNotExist}
-}
-
-// history reads a history file out of the archive.
-func (r *backupRun) history(ctx context.Context, n walname.Name) (walname.History, error) {
-	name, err := r.find(ctx, n)
-	if err != nil {
-		return walname.History{}, err
-	}
-	remote, err := r.Store.Open(ctx, name)
-	if err != nil {
-		return walname.History{}, err
-	}
-	defer remote.Close()
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(name), maxSmall)
-	if err != nil {
-		return walname.History{}, fmt.Errorf("%s: %w", name, err)
-	}
-	defer content.Close()
-	data, err := io.ReadAll(content)
-	if err != nil {
-		return walname.History{}, fmt.Errorf("%s: %w", name, err)
-	}
-	return walname.ParseHistory(n.Timeline(), data)
+	return false, nil
 }

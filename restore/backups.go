@@ -142,6 +142,9 @@ type classed struct {
 
 func (c classed) Unwrap() []error { return []error{c.class, c.error} }
 
+// locally is an error of this machine's.
+func locally(format string, args ...any) error { return classed{ErrLocal, fmt.Errorf(format, args...)} }
+
 // checkManifest compares a manifest with the archive that it lies in.
 func checkManifest(m basebackup.Manifest, c layout.Cluster, id layout.Identity) error {
 	switch {

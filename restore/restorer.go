@@ -49,6 +49,10 @@ type Options struct {
 	Standby      bool // a standby, which goes on recovering; only with Latest
 	MissingWALOK bool // recover as far as the WAL goes that is there
 
+	// Owner is who gets the files if this process may give them away; nil: the
+	// owner of Dir, if it exists and is not root's.
+	Owner *Owner
+
 	// Settings come last in the copy's configuration (from 12 on, and for what
 	// belongs to postgresql.conf before).
 	Settings []Setting
@@ -56,6 +60,9 @@ type Options struct {
 
 // Setting is one of a server's settings.
 type Setting struct{ Name, Value string }
+
+// Owner is a user and a group, by number.
+type Owner struct{ UID, GID int }
 
 // Mapping is a tablespace's old and new path, both absolute and clean.
 type Mapping struct{ Old, New string }
@@ -119,13 +126,11 @@ func (r SegmentRun) String() string {
 
 // Result is what a restore has done.
 type Result struct {
-	Action   Action // what the server does at the target; Promote for Latest
-	Archive  bool   // archive_mode is as it was
-	Resumed  bool   // an earlier run had done all but the last step
-	Owner    int    // user id that the files belong to
-	LeftOut  int    // links that led out of the data directory
-	OwnConf  bool   // the configuration came from outside the data directory
-	ConfFile string // where recovery is configured, for people
+	Action  Action   // what the server does at the target; Promote for Latest
+	Archive bool     // archive_mode is as it was
+	Resumed bool     // an earlier run had done all but the last step
+	Owner   *Owner   // who the files were given to; nil: this process's user
+	Config  []string // what was changed in the copy's configuration, for people
 }
 
 // Classes of errors of Plan and Run, beside ErrArchive, ErrLocal,
@@ -133,6 +138,7 @@ type Result struct {
 var (
 	// ErrNoWay: the archive cannot bring the cluster to the target.
 	ErrNoWay = errors.New("the archive cannot reach the target")
-	// ErrOptions: the options contradict each other, or the server's version.
-	ErrOptions = errors.New("this cannot be asked for")
+	// ErrOptions: the options contradict each other, the server's version or the
+	// archive, or leave open what cannot be guessed.
+	ErrOptions = errors.New("usage")
 )

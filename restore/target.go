@@ -97,8 +97,8 @@ var (
 // and a time of day, perhaps with a zone behind it (+01, +01:00, Z, UTC,
 // Europe/Berlin); "today" and "yesterday" with or without a time of day; and
 // "5 minutes ago". Without a zone it is local's. A time of day that a change of
-// clocks makes happen twice is the earlier one, and one that it leaves out is an
-// error.
+// clocks makes happen twice is the later one, as for PostgreSQL, and one that it
+// leaves out is an error.
 func ParseTime(text string, now time.Time, local *time.Location) (time.Time, error) {
 	t, err := parseTime(strings.TrimSpace(text), now, local)
 	if err != nil {
@@ -168,6 +168,12 @@ func parseTime(text string, now time.Time, local *time.Location) (time.Time, err
 		}
 	}
 	t := time.Date(y, time.Month(mon), d, h, min, s, ns, zone)
+	for _, shift := range []time.Duration{time.Hour, 30 * time.Minute} {
+		if later := t.Add(shift); later.Format(time.DateTime) == t.Format(time.DateTime) {
+			t = later
+			break
+		}
+	}
 	if th, tm, _ := t.Clock(); th != h || tm != min {
 		return time.Time{}, fmt.Errorf("the clocks were changed and left that time out; give it with its offset, such as +01")
 	}
@@ -201,7 +207,12 @@ func parseAgo(text string) (time.Duration, error) {
 		if !ok {
 			return 0, fmt.Errorf("%q is no unit of time (seconds, minutes, hours, days, weeks)", m[2])
 		}
-		if total += time.Duration(atoi(m[1])) * unit; total > 100*365*24*time.Hour {
+		const most = 100 * 365 * 24 * time.Hour
+		n := time.Duration(atoi(m[1]))
+		if n > most/unit {
+			return 0, fmt.Errorf("that is too long ago")
+		}
+		if total += n * unit; total > most {
 			return 0, fmt.Errorf("that is too long ago")
 		}
 		text = text[len(m[0]):]

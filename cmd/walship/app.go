@@ -17,13 +17,15 @@ import (
 func newApp(p *program) *cli.App {
 	list := p.commands()
 	return &cli.App{
-		Name:           "walship",
-		Writer:         p.out,
-		ErrWriter:      p.err,
-		HideVersion:    true,
-		Commands:       list,
-		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   usageError,
+		Name:        "walship",
+		Writer:      p.out,
+		ErrWriter:   p.err,
+		HideVersion: true,
+		// A comma in a path divides nothing.
+		DisableSliceFlagSeparator: true,
+		Commands:                  list,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              usageError,
 
 		CustomAppHelpTemplate: appHelp(list),
 
@@ -51,9 +53,12 @@ func (p *program) commands() []*cli.Command {
 		p.pushCommand(),
 		p.fetchCommand(),
 		p.initCommand(),
+		p.restoreCommand(),
 		p.setAsideCommand(),
 		p.setupCommand(),
 		p.setupSSHCommand(),
+		p.listCommand(),
+		p.checkCommand(),
 		p.configCommand(),
 		p.versionCommand(),
 	}

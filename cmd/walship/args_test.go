@@ -44,9 +44,23 @@ func TestArrange(t *testing.T) {
 		{"help push", "help -- push", "help", "", true},
 		{"push -- --help", "push -- --help", "push", "", false},
 		{"nonsense N P", "nonsense -- N P", "nonsense", "", false},
+		{"setup", "setup", "setup", "", false},
+		{"setup --help", "setup --help", "setup", "", true},
+		{"setup ssh", "setup ssh", "setup ssh", "", false},
+		{"setup ssh --help", "setup ssh --help", "setup ssh", "", true},
+		{"help setup ssh", "help -- setup ssh", "help", "", true},
+		{"setup ssh --archive URL", "setup ssh --archive URL", "setup ssh", "", false},
+		{"--archive URL setup --dry-run ssh", "setup ssh --archive URL --dry-run", "setup ssh", "", false},
+		{"--dry-run setup ssh", "setup ssh --dry-run", "setup ssh", "", false},
+		{"setup nonsense ssh", "setup -- nonsense ssh", "setup", "", false},
+		{"push setup ssh", "push -- setup ssh", "push", "", false},
+		{"fetch setup ssh", "fetch -- setup ssh", "fetch", "", false},
 	} {
 		line := arrange(append([]string{"walship"}, strings.Fields(c.line)...))
 		want := append([]string{"walship"}, strings.Fields(c.want)...)
+		if i := slices.Index(want, "setup"); i >= 0 && i+1 < len(want) && want[i+1] == "ssh" && c.command != "push" && c.command != "fetch" {
+			want = slices.Replace(want, i, i+2, "setup ssh") // one word
+		}
 		if !slices.Equal(line.args, want) || line.command != c.command || line.mode != c.mode || line.help != c.help {
 			t.Errorf("%q: %q, command %q, mode %q, help %v, want %+v", c.line, line.args, line.command, line.mode, line.help, c)
 		}

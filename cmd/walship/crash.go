@@ -47,7 +47,10 @@ func catchSignals(ctx context.Context, c caller) (context.Context, func()) {
 			return
 		}
 		cancel(signalError{s})
-		time.Sleep(grace)
+		select {
+		case <-time.After(c.grace()):
+		case <-got: // somebody does not want to wait
+		}
 		os.Exit(c.signalCode(s))
 	}()
 	return ctx, func() { signal.Stop(got); cancel(nil) }
@@ -55,6 +58,16 @@ func catchSignals(ctx context.Context, c caller) (context.Context, func()) {
 
 // grace is how long a call may take to clean up after a signal.
 const grace = time.Second
+
+// graceRestore is for stopping a server and removing the copy of a drill.
+const graceRestore = 5 * time.Minute
+
+func (c caller) grace() time.Duration {
+	if c.command == "restore" {
+		return graceRestore
+	}
+	return grace
+}
 
 // signalOf is the signal that has ended the context, or nil.
 func signalOf(ctx context.Context) os.Signal {

@@ -7,9 +7,13 @@ import (
 	"os"
 
 	"walship/archive"
+	"walship/internal/basebackup"
 	"walship/internal/config"
 	"walship/internal/layout"
+	"walship/internal/pgcheck"
 	"walship/internal/pgdata"
+	"walship/internal/pgrun"
+	"walship/internal/pgserver"
 	"walship/internal/stored"
 	"walship/restore"
 	"walship/transport"
@@ -34,6 +38,8 @@ const (
 	exitDamaged     = 14 // a stored file is damaged
 	exitInterrupted = 15 // by a signal
 	exitOther       = 16 // anything else
+	exitServer      = 17 // the database server is not reachable, or it refuses
+	exitUnreached   = 18 // the recovery target was not reached, or the archive cannot reach it
 	exitDoubt       = 126
 	exitTerminated  = 143 // fetch, by SIGTERM: PostgreSQL's own way to stop it
 )
@@ -56,6 +62,8 @@ func (c caller) code(err error) int {
 	case c.recovering() && (errors.Is(err, errUsage) || c.help):
 		// A restore_command that is not even a fetch.
 		return c.doubt()
+	case c.command == "check":
+		return checkCode(err)
 	}
 	return classCode(err)
 }
@@ -109,6 +117,10 @@ func classCode(err error) int {
 		code int
 	}{
 		{errUsage, exitUsage},
+		{pgrun.ErrUnreached, exitUnreached},
+		{errDrill, exitDamaged},
+		{pgrun.ErrOwner, exitLocal},
+		{pgrun.ErrNoServer, exitLocal},
 		{config.ErrConfig, exitConfig},
 		{transport.ErrConfig, exitConfig},
 		{errNotAgreed, exitConflict},
@@ -119,6 +131,8 @@ func classCode(err error) int {
 		{restore.ErrName, exitRefused},
 		{archive.ErrArchive, exitArchive},
 		{restore.ErrArchive, exitArchive},
+		{restore.ErrOptions, exitUsage},
+		{restore.ErrNoWay, exitUnreached},
 		{layout.ErrIdentity, exitArchive},
 		{archive.ErrLocal, exitLocal},
 		{restore.ErrLocal, exitLocal},
@@ -131,6 +145,13 @@ func classCode(err error) int {
 		{errLimit, exitUnreachable},
 		{context.DeadlineExceeded, exitUnreachable},
 		{stored.ErrDamaged, exitDamaged},
+		{basebackup.ErrDamaged, exitDamaged},
+		{pgserver.ErrChecksum, exitDamaged},
+		{pgserver.ErrLocal, exitLocal},
+		{pgserver.ErrServer, exitServer},
+		{pgrun.ErrServerEnded, exitServer},
+		{pgrun.ErrStillRuns, exitServer},
+		{pgcheck.ErrCheck, exitServer},
 		{fs.ErrPermission, exitPermission},
 	} {
 		if errors.Is(err, class.err) {

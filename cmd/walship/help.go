@@ -70,6 +70,8 @@ func commandHelp(c *cli.Command) string {
 		switch f := f.(type) {
 		case *cli.BoolFlag:
 			option(&own, "--"+name, f.Usage)
+		case *cli.StringSliceFlag:
+			option(&own, "--"+name+" VALUE", f.Usage)
 		case *cli.StringFlag:
 			long := "--" + name
 			if len(name) == 1 {

@@ -16,7 +16,7 @@ import (
 
 // store is what both directions need.
 type store interface {
-	archive.Store
+	archive.PruneStore
 	Close() error
 }
 

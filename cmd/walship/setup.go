@@ -227,7 +227,7 @@ func (s *setup) ask(question string) (yes, asked bool) {
 // column at which their text begins.
 const (
 	setupWidth = 79
-	topicWidth = 15
+	topicWidth = 17
 )
 
 // line prints a line of the result: what it is about, and what there is to say,

@@ -126,8 +126,7 @@ func (s *setup) pin(ctx context.Context, t sshTarget) error {
 	}
 	where := fmt.Sprintf("ssh-keygen -l -f /etc/ssh/ssh_host_%s_key.pub", strings.ToLower(shown.Kind))
 	if named == "" && !s.x.Bool("accept-new") && !s.dry {
-		s.line("host key", "%s shows the %s key %s, which is unknown here. On the archive host this tells its fingerprint: %s", t, shown.Kind, shown.Fingerprint, where)
-		yes, asked := s.ask("trust this key?")
+		yes, asked := s.ask(fmt.Sprintf("%s shows the %s key %s, which is unknown here; on the archive host %s tells its fingerprint. Trust this key?", t, shown.Kind, shown.Fingerprint, where))
 		if !yes {
 			err := fmt.Errorf("%w: %s shows the %s key %s, which is unknown", transport.ErrHostKey, t, shown.Kind, shown.Fingerprint)
 			if asked {

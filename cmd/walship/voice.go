@@ -24,7 +24,7 @@ type voice struct {
 // fail reports the error that ended a call.
 func (v *voice) fail(c caller, code int, err error) {
 	switch {
-	case err == nil:
+	case err == nil, errors.As(err, new(verdict)):
 		return
 	case errors.Is(err, restore.ErrNotThere) && c.mode != pgdata.ByHand:
 		return // PostgreSQL asks for what does not exist yet all the time

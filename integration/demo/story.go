@@ -24,7 +24,6 @@ type scene struct {
 	host    *testsshd.Server
 	archive archive
 	primary *testpg.Cluster
-	backup  string // folder of the base backup
 	rows    string // what the primary held in the end
 }
 
@@ -88,12 +87,11 @@ func (d *scene) newPrimary() {
 	d.primary.SetConf(map[string]string{"archive_mode": "on", "archive_command": d.command("push %p %f")})
 	d.launch(d.primary)
 
-	d.tell("pgbench fills it. Then a base backup, without WAL: that will have to come from the archive.")
+	d.tell("pgbench fills it. Then a base backup, which goes into the archive, beside the WAL:")
 	d.types("pgbench -i -s 5")
 	d.run(d.primary.Command("pgbench", "-i", "-q", "-s", "5"))
-	d.backup = filepath.Join(d.home, "backup")
-	d.types("pg_basebackup -D %s -X none", d.backup)
-	d.run(d.primary.Command("pg_basebackup", "-D", d.backup, "-X", "none", "-c", "fast", "--no-sync"))
+	d.types("walship backup")
+	d.shows(d.run(d.primary.Command(d.walship, "--config", d.config, "backup", "--checkpoint", "fast")))
 }
 
 // command is a walship command line for the server's configuration.
@@ -179,16 +177,13 @@ func (d *scene) recovery() {
 	d.step("A new server, from the base backup and the archive alone")
 	archived := d.archive.files(d)
 	raw, _ := total(archived)
-	restored := testpg.Restore(d, d.backup)
 	d.look()
-	d.tell("The backup is copied to %s, and one line says where its WAL is:", restored.Data)
-	d.shows("restore_command = 'walship fetch %f %p'")
-	d.types("touch recovery.signal && pg_ctl start")
-	restored.WriteRecovery(false, map[string]string{
-		"restore_command":          d.command("fetch %f %p"),
-		"recovery_target_timeline": "latest",
-	})
+	data := filepath.Join(d.home, "restored")
 	began := time.Now()
+	d.types("walship restore -D %s", data)
+	d.shows(d.run(d.primary.Command(d.walship, "--config", d.config, "restore", "-D", data)))
+	restored := testpg.Adopt(d, data)
+	d.types("pg_ctl start -D %s", data)
 	d.launch(restored)
 	d.wait(limit, "the end of recovery", func() bool {
 		d.alive(restored)
@@ -196,7 +191,7 @@ func (d *scene) recovery() {
 		return err == nil && answer == "f"
 	})
 	took := time.Since(began)
-	d.tell("It fetched and replayed WAL until the archive, which holds %d segments (%s), had no more, and opened after %s.", len(archived), megabytes(raw), seconds(took))
+	d.tell("It fetched and replayed WAL until the archive, which holds %d segments (%s), had no more. Backup, checks and recovery took %s.", len(archived), megabytes(raw), seconds(took))
 	rows := restored.Query(count)
 	if rows != d.rows {
 		d.Fatalf("the primary held %s, the new server holds %s", holds(d.rows), holds(rows))

@@ -27,6 +27,8 @@ type Edit struct {
 	Mode   fs.FileMode // permissions of a file that is made; an existing one keeps its own
 	Secret bool        // the content is never shown
 	Data   string      // the data directory that the file belongs to, "" for walship's own files
+
+	made bool // by setup: there is no earlier content to keep
 }
 
 // ErrChanged says that a file is not as it was when it was read.
@@ -97,7 +99,7 @@ func (e Edit) Write() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if e.Old != nil && !e.Secret {
+	if e.Old != nil && !e.Secret && !e.made {
 		if err := e.save(); err != nil {
 			return err
 		}

@@ -75,6 +75,7 @@ func (j *Journal) Write(e Edit) error {
 	if err := j.save(); err != nil {
 		return err
 	}
+	e.made = j.Files[i].Before == ""
 	return e.Write()
 }
 

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"walship/internal/pgdata"
 	"walship/transport"
 )
 
@@ -32,6 +33,8 @@ const (
 	Paused
 	// Shut: the server has shut down at its target, as it was told to.
 	Shut
+	// Following: a standby is consistent and goes on.
+	Following
 )
 
 // Outcome is how a recovery went.
@@ -49,8 +52,10 @@ type Recovery struct {
 	// Targeted: it stops at a target. Servers before 13 open without a word when
 	// they have not found it.
 	Targeted bool
-	// Progress, if not nil, is called with the name of each segment that has come
-	// from the archive.
+	// Standby: it goes on for ever, and is waited for until it is consistent.
+	Standby bool
+	// Progress, if not nil, is called now and then with the name of the last segment
+	// that has come from the archive.
 	Progress func(segment string)
 	// Ask, if not nil, asks the server itself whether it is paused or open, now and
 	// then. It is for a server whose log does not tell: one that speaks another
@@ -88,17 +93,21 @@ func (s *Server) Recover(ctx context.Context, r Recovery) (Outcome, error) {
 			out.ToConsistency = time.Since(s.began)
 		}
 		out.Took = time.Since(s.began)
-		status := s.status()
 		switch {
 		case ended:
 			return s.endedAs(out)
-		case out.Report.Open || status == "ready":
+		case out.Report.Open || s.open():
 			if !out.Report.Open && !out.settled(s, time.Second) {
 				continue // the last lines of the log follow
 			}
-			return out, out.opened(r)
+			err := out.opened(r)
+			return out, err
+		case r.Standby && out.Report.Consistent:
+			out.Standing = Following
+			return out, nil
 		case out.Report.Paused:
-			return out, out.paused()
+			err := out.paused()
+			return out, err
 		}
 		if r.Ask != nil && time.Since(asked) > askEvery {
 			asked = time.Now()
@@ -174,18 +183,18 @@ func (r *Report) lastCommit() string {
 	return ""
 }
 
-// status is what the server says of itself in the eighth line of postmaster.pid,
-// from 10 on: starting, stopping, standby or ready.
-func (s *Server) status() string {
+// open reports whether the server takes connections, as from 10 on the eighth
+// line of postmaster.pid says, and no file tells any more that it recovers.
+func (s *Server) open() bool {
 	text, err := os.ReadFile(filepath.Join(s.Data, "postmaster.pid"))
 	if err != nil {
-		return ""
+		return false
 	}
 	lines := strings.Split(string(text), "\n")
-	if len(lines) < 8 || strings.TrimSpace(lines[0]) != fmt.Sprint(s.Pid) {
-		return ""
+	if len(lines) < 8 || strings.TrimSpace(lines[0]) != fmt.Sprint(s.Pid) || strings.TrimSpace(lines[7]) != "ready" {
+		return false
 	}
-	return strings.TrimSpace(lines[7])
+	return pgdata.DetectMode(s.Data) == pgdata.Ending
 }
 
 // StopStray ends, immediately, the server that still runs in a data directory

@@ -4,10 +4,15 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+
+	"walship/internal/pgdata"
 )
 
 // ConfigFile is a configuration file that lies outside the data directory.
@@ -45,8 +50,11 @@ func (c *Conn) ConfigFiles(ctx context.Context, warn func(string)) ([]ConfigFile
 		return nil, nil
 	}
 	c.included(ctx, names)
+	queue := sorted(names)
 	var files []ConfigFile
-	for _, name := range sorted(names) {
+	for len(queue) > 0 {
+		name := queue[0]
+		queue = queue[1:]
 		if !path.IsAbs(name) || within(data, name) {
 			continue
 		}
@@ -59,12 +67,44 @@ func (c *Conn) ConfigFiles(ctx context.Context, warn func(string)) ([]ConfigFile
 			continue
 		}
 		files = append(files, f)
+		for _, more := range includes(f) {
+			if !names[more] {
+				names[more] = true
+				queue = append(queue, more)
+			}
+		}
 	}
+	slices.SortFunc(files, func(a, b ConfigFile) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
+}
+
+// includeLine matches a line that includes a single file.
+var includeLine = regexp.MustCompile(`(?im)^[ \t]*include(?:_if_exists)?[ \t]*=?[ \t]*'([^'\n]+)'`)
+
+// includes are the files that one includes by name: the server's views do not
+// show those that set nothing.
+func includes(f ConfigFile) []string {
+	var names []string
+	for _, m := range includeLine.FindAllSubmatch(f.Content, 100) {
+		name := string(m[1])
+		if !path.IsAbs(name) {
+			name = path.Join(path.Dir(f.Path), name)
+		}
+		names = append(names, path.Clean(name))
+	}
+	return names
 }
 
 // included adds the files that the others include, as far as the server tells.
 func (c *Conn) included(ctx context.Context, names map[string]bool) {
+	if c.Local() {
+		for name := range maps.Clone(names) {
+			settings, _ := pgdata.ReadConf(name) // of pg_hba.conf for one there are none
+			for _, s := range settings {
+				names[s.File] = true
+			}
+		}
+	}
 	for _, view := range []struct {
 		name string
 		from int

@@ -57,8 +57,7 @@ func (t target) explain(ctx context.Context, err error) error {
 
 // tried says who was asked for, and how to ask for another.
 func (t target) tried() string {
-	return fmt.Sprintf("tried %s as user %s, database %s; PGHOST, PGPORT, PGUSER and PGDATABASE, or a connection string, choose another",
-		t.where(), t.user, t.database)
+	return fmt.Sprintf("it was asked for as user %s, database %s; PGHOST, PGPORT, PGUSER and PGDATABASE, or a connection string, say otherwise", t.user, t.database)
 }
 
 // refused words the server's own error. It is part of the error, for errors.As.

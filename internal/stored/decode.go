@@ -39,22 +39,9 @@ type Content struct {
 // if there is one. Close must be called.
 func Decode(src io.Reader, size int64, codec Codec, limit int64) (*Content, error) {
 	in := bufio.NewReaderSize(src, 256<<10)
-	front, err := in.Peek(int(min(size, HeadSize)))
-	if err != nil {
-		return nil, readError(err)
-	}
 	c := &Content{limit: limit, sum: sha256.New(), close: func() {}}
-	switch c.Record, err = ParseHead(front, size); {
-	case err == nil:
-		c.HasRecord = true
-		if c.Record.Size > limit {
-			return nil, fmt.Errorf("%w: its content has %d bytes, %d are the most there may be", ErrDamaged, c.Record.Size, limit)
-		}
-	case !errors.Is(err, ErrNoRecord):
+	if err := c.readHead(in, size); err != nil {
 		return nil, err
-	}
-	if size == 0 {
-		return nil, fmt.Errorf("%w: it is empty", ErrDamaged)
 	}
 	switch codec {
 	case Zstd:
@@ -64,15 +51,38 @@ func Decode(src io.Reader, size int64, codec Codec, limit int64) (*Content, erro
 		}
 		c.r, c.close = d, d.Close
 	case Gzip:
-		if c.r, err = gzip.NewReader(in); err != nil {
+		d, err := gzip.NewReader(in)
+		if err != nil {
 			return nil, readError(err)
 		}
+		c.r = d
 	case LZ4:
 		c.r = lz4.NewReader(in)
 	default:
 		c.r = in
 	}
 	return c, nil
+}
+
+// readHead reads the record at the front of the file, which in goes on to hold.
+func (c *Content) readHead(in *bufio.Reader, size int64) error {
+	front, err := in.Peek(int(min(size, HeadSize)))
+	if err != nil {
+		return readError(err)
+	}
+	switch c.Record, err = ParseHead(front, size); {
+	case err == nil:
+		c.HasRecord = true
+		if c.Record.Size > c.limit {
+			return fmt.Errorf("%w: its content has %d bytes, %d are the most there may be", ErrDamaged, c.Record.Size, c.limit)
+		}
+	case !errors.Is(err, ErrNoRecord):
+		return err
+	}
+	if size == 0 {
+		return fmt.Errorf("%w: it is empty", ErrDamaged)
+	}
+	return nil
 }
 
 // Read reads the content.

@@ -90,15 +90,7 @@ func New(t TB, o Options) *Cluster {
 // changed and may be used again.
 func Restore(t TB, from string) *Cluster {
 	t.Helper()
-	version, err := os.ReadFile(filepath.Join(from, "PG_VERSION"))
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	major, err := strconv.Atoi(strings.TrimSpace(string(version)))
-	if err != nil {
-		t.Fatalf("PG_VERSION of %s: %v", from, err)
-	}
-	c := place(t, major, nil)
+	c := place(t, majorOf(t, from), nil)
 	if err := copyTree(from, c.Data); err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -112,6 +104,30 @@ func Restore(t TB, from string) *Cluster {
 	}
 	c.SetConf(map[string]string{"port": strconv.Itoa(c.Port), "unix_socket_directories": c.Sockets})
 	return c
+}
+
+// Adopt makes a cluster of a data directory where it lies. Port and socket become
+// the cluster's own; the directory is not removed in the end.
+func Adopt(t TB, data string) *Cluster {
+	t.Helper()
+	c := place(t, majorOf(t, data), nil)
+	c.Data = data
+	c.SetConf(map[string]string{"port": strconv.Itoa(c.Port), "unix_socket_directories": c.Sockets})
+	return c
+}
+
+// majorOf reads a data directory's version.
+func majorOf(t TB, data string) int {
+	t.Helper()
+	version, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	major, err := strconv.Atoi(strings.TrimSpace(string(version)))
+	if err != nil {
+		t.Fatalf("PG_VERSION of %s: %v", data, err)
+	}
+	return major
 }
 
 // place finds the programs and makes the folders, all but the data directory.

@@ -1,0 +1,571 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"walship/internal/basebackup"
+	"walship/internal/fault"
+	"walship/internal/layout"
+	"walship/internal/pgconf"
+	"walship/internal/pgdata"
+	"walship/internal/pgrun"
+	"walship/internal/pgserver"
+	"walship/restore"
+	"walship/transport"
+	"walship/walname"
+)
+
+func (p *program) setupStandbyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "setup standby",
+		Usage: "make a server that follows another, from a backup or from the primary",
+		Description: "walship setup standby --archive sftp://wal@backup/srv/wal --primary 192.0.2.6 -D DIR\n\n" +
+			"Run it on the standby's machine, as the server's user. If DIR is empty or not\n" +
+			"there yet, the newest base backup of the archive goes there, or, if there is\n" +
+			"none, a copy straight from the primary. A standby that is there already is only\n" +
+			"configured. The password is read from the file that setup primary has made.",
+		Flags: append(append(common(), setupFlags()...), dataFlag(),
+			&cli.StringFlag{Name: "primary", Usage: "HOST or HOST:PORT of the server to follow"},
+			&cli.StringFlag{Name: "role", Usage: "role to log in there as; default " + standbyRole},
+			&cli.StringFlag{Name: "passfile", Usage: "password file with that role's password; default pgpass beside walship.toml (before PostgreSQL 10 always ~/.pgpass)"},
+			&cli.StringFlag{Name: "slot", Usage: "replication slot on the primary to use (from 9.4 on)"},
+			&cli.StringFlag{Name: "standby-name", Usage: "how the primary shall call this server (application_name); default the host's name"},
+			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it shall not be the primary's"},
+			&cli.StringFlag{Name: "cluster", Usage: "system identifier of the cluster, if the archive holds several"},
+			&cli.BoolFlag{Name: "from-primary", Usage: "copy from the primary, although the archive has a backup"},
+			&cli.BoolFlag{Name: "start", Usage: "start the standby, and wait until it has caught up"}),
+		Action: func(x *cli.Context) error {
+			if _, err := arguments(x); err != nil {
+				return err
+			}
+			s, err := p.newSetup(x)
+			if err != nil {
+				return err
+			}
+			return s.standby(x.Context)
+		},
+	}
+}
+
+// follower is a standby that is being set up.
+type follower struct {
+	dir     string // the data directory
+	follow  pgconf.Standby
+	primary pgserver.Params // for replication
+	is      pgserver.Identity
+	data    *pgdata.Dir // nil until there is one
+}
+
+func (s *setup) standby(ctx context.Context) error {
+	if err := s.useOwnKey(); err != nil {
+		return err
+	}
+	f, err := s.newFollower()
+	if err != nil {
+		return err
+	}
+	if f.data, err = s.present(f.dir); err != nil {
+		return err
+	}
+	if err := s.findPassword(f); err != nil {
+		return err
+	}
+	f.primary.ConnString = f.follow.ConnInfo() + " connect_timeout=10"
+	if f.is, err = pgserver.Identify(ctx, f.primary); err != nil {
+		return err
+	}
+	s.line("primary", "%s, cluster %d, timeline %d, at %s", net.JoinHostPort(f.follow.Host, f.follow.Port), f.is.SystemID, f.is.Timeline, f.is.LSN)
+	if err := s.fits(f); err != nil {
+		return err
+	}
+	if err := s.rememberGiven(); err != nil {
+		return err
+	}
+	fault.At("setup.standby")
+	if f.data == nil {
+		if err := s.copyCluster(ctx, f); err != nil || s.dry {
+			return err
+		}
+	}
+	fault.At("setup.copied")
+	if err := s.configureStandby(f); err != nil {
+		return err
+	}
+	if s.dry {
+		s.finish()
+		return nil
+	}
+	how, err := s.howTo(ctx, f.data, "start")
+	if err != nil {
+		return err
+	}
+	if !serverRuns(f.data) {
+		if !s.x.Bool("start") {
+			s.finish()
+			s.line("next", "start it (or give --start, which waits until it has caught up):")
+			s.print("\n%s\n", how)
+			return nil
+		}
+		s.line("start", "%s", how)
+		s.changed++
+		if err := how.run(ctx); err != nil {
+			return err
+		}
+	} else if s.changed > 0 {
+		s.line("note", "the standby runs: restart it, so that it reads its new settings")
+	}
+	if err := s.follows(ctx, f); err != nil {
+		return err
+	}
+	s.finish()
+	return nil
+}
+
+// newFollower reads the flags.
+func (s *setup) newFollower() (*follower, error) {
+	f := &follower{dir: s.x.String("D")}
+	if f.dir == "" {
+		f.dir = os.Getenv("PGDATA")
+	}
+	if f.dir == "" {
+		return nil, usage("-D DIR is missing: the standby's data directory")
+	}
+	var err error
+	if f.dir, err = absolute(f.dir); err != nil {
+		return nil, err
+	}
+	host, port := s.x.String("primary"), "5432"
+	if host == "" {
+		return nil, usage("--primary HOST is missing: the server to follow")
+	}
+	if h, p, err := net.SplitHostPort(host); err == nil {
+		host, port = h, p
+	}
+	name := s.x.String("standby-name")
+	if name == "" {
+		name, _ = os.Hostname() // it is only a name
+	}
+	f.follow = pgconf.Standby{
+		Host: host, Port: port, Role: s.textFlag("role", standbyRole), Slot: s.x.String("slot"), Name: name,
+		Trigger: filepath.Join(f.dir, "walship.promote"),
+	}
+	f.follow.RestoreCommand, err = s.commandFor("fetch %f %p")
+	return f, err
+}
+
+// present opens the data directory that is there already, nil if there is none
+// to keep: an empty folder, or what an interrupted copy has left.
+func (s *setup) present(dir string) (*pgdata.Dir, error) {
+	if _, err := os.Stat(filepath.Join(dir, "walship-restore.json")); err == nil {
+		return nil, nil // restore clears it itself
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, localError(err)
+	}
+	data, err := pgdata.Open(dir)
+	if errors.Is(err, pgdata.ErrNotDataDir) {
+		return nil, transport.WithHint(fmt.Errorf("%w: %s is not empty, and no data directory of PostgreSQL", errLocalFile, dir), "name an empty folder, or one that is not there yet")
+	}
+	return data, err
+}
+
+// fits sees that the server that is there, if any, can follow the primary.
+func (s *setup) fits(f *follower) error {
+	if f.data == nil {
+		return nil
+	}
+	if f.data.Control.SystemID != f.is.SystemID {
+		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.follow.Host, f.is.SystemID),
+			"a standby is a copy of its primary: name an empty folder with -D")
+	}
+	if mode := pgdata.DetectMode(f.dir); mode != pgdata.Standby && !s.started(f) {
+		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.follow.Host),
+			"name an empty folder with -D; to make an old primary follow, move its folder away first, or see pg_rewind in docs/setup.md")
+	}
+	return nil
+}
+
+// started reports whether an earlier run has made the copy and was stopped
+// before it was configured: no server has ever run in it.
+func (s *setup) started(f *follower) bool {
+	_, label := os.Stat(filepath.Join(f.dir, "backup_label"))
+	_, opts := os.Stat(filepath.Join(f.dir, "postmaster.opts"))
+	return label == nil && errors.Is(opts, fs.ErrNotExist)
+}
+
+// findPassword finds the password file that leads to the primary.
+func (s *setup) findPassword(f *follower) error {
+	path := s.x.String("passfile")
+	if path == "" {
+		path = s.own("pgpass")
+		if f.data != nil && f.data.Version < 100000 {
+			path = s.passfile(f.data.Version)
+		}
+	}
+	path, err := absolute(path)
+	if err != nil {
+		return err
+	}
+	e, err := pgconf.Open(path, 0o600)
+	if err != nil {
+		return localError(err)
+	}
+	e.Secret = true
+	f.follow.Passfile, f.follow.Version = path, 100000 // until the version is known
+	if e.Old != nil {
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+			return transport.WithHint(fmt.Errorf("%w: password file %s can be read by others (mode %04o)", errLocalFile, path, info.Mode().Perm()), "chmod 600 "+shellWord(path))
+		}
+		return nil
+	}
+	if !isTTY(os.Stdin) || !isTerminal(s.err) {
+		return transport.WithHint(fmt.Errorf("%w: there is no password file %s", errLocalFile, path),
+			"copy it from the primary, where setup primary has told its name, with mode 0600; --passfile names another")
+	}
+	fmt.Fprintf(s.err, "walship: password of %s on %s: ", f.follow.Role, f.follow.Host)
+	password, err := term.ReadPassword(int(os.Stdin.Fd()))
+	fmt.Fprintln(s.err)
+	if err != nil {
+		return localError(err)
+	}
+	e.New = pgconf.SetPassword(nil, f.follow.Role, strings.TrimSpace(string(password)))
+	return s.write(e)
+}
+
+// copyCluster fills the data directory: from the archive, or from the primary.
+func (s *setup) copyCluster(ctx context.Context, f *follower) error {
+	if !s.x.Bool("from-primary") {
+		done, err := s.copyFromArchive(ctx, f)
+		if done || err != nil {
+			return err
+		}
+	}
+	return s.copyFromPrimary(ctx, f)
+}
+
+// copyFromArchive is false if the archive has no backup.
+func (s *setup) copyFromArchive(ctx context.Context, f *follower) (done bool, err error) {
+	st := &reopening{open: func() (store, error) { return open(ctx, s.conf, silencePatient) }}
+	defer st.Close()
+	r := &restore.Restorer{Store: st, Warn: s.warn}
+	o := restore.Options{Dir: f.dir, Cluster: f.is.SystemID, RestoreCommand: f.follow.RestoreCommand, Standby: true, TakeOver: true}
+	if has, err := hasBackup(ctx, st, layout.Cluster{SystemID: f.is.SystemID}); err != nil {
+		return false, err
+	} else if !has {
+		s.line("backup", "the archive has none: the copy comes from the primary")
+		return false, nil
+	}
+	plan, err := r.Plan(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	s.changed++
+	s.line("backup", "%s, %s, PostgreSQL %s", plan.Manifest.Backup, bytesText(plan.Manifest.Size), plan.Version)
+	for _, note := range plan.Notes {
+		s.line("note", "%s", note)
+	}
+	if s.dry {
+		s.line("would restore", "it into %s", f.dir)
+		s.finish()
+		return true, nil
+	}
+	bar := s.progress("restore", plan.Manifest.Size)
+	defer bar.stop()
+	r.Progress = bar.add
+	if _, err = r.Run(ctx, plan); err != nil {
+		return false, incomplete(err, plan)
+	}
+	bar.stop()
+	s.line("restored", "into %s", f.dir)
+	f.data, err = pgdata.Open(f.dir)
+	return true, err
+}
+
+// hasBackup reports whether the archive has a base backup of the cluster, finished
+// or not.
+func hasBackup(ctx context.Context, st restore.Store, c layout.Cluster) (has bool, err error) {
+	err = st.List(ctx, basebackup.Root(c), func(e transport.FileInfo) error {
+		_, err := basebackup.ParseID(e.Name)
+		has = has || err == nil
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return has, err
+}
+
+// copyFromPrimary runs pg_basebackup.
+func (s *setup) copyFromPrimary(ctx context.Context, f *follower) error {
+	program, err := basebackupProgram(ctx)
+	if err != nil {
+		return err
+	}
+	words := []string{program, "-D", f.dir, "-X", "stream", "-c", "fast", "-d", f.follow.ConnInfo()}
+	s.changed++
+	if s.dry {
+		s.line("would run", "%s", strings.Join(words, " "))
+		s.finish()
+		return nil
+	}
+	// Beside it, and moved when it is whole: half a copy must not look like one.
+	beside := f.dir + ".walship-copy"
+	if err := os.RemoveAll(beside); err != nil {
+		return localError(err)
+	}
+	words[2] = beside
+	s.line("copying", "from the primary, with pg_basebackup")
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), "PGPASSFILE="+f.follow.Passfile)
+	cmd.Stderr = s.err
+	if err := cmd.Run(); err != nil {
+		return errors.Join(fmt.Errorf("%w: pg_basebackup: %w", pgserver.ErrServer, err), os.RemoveAll(beside))
+	}
+	fault.At("setup.basebackup")
+	if err := os.Remove(f.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return localError(err)
+	}
+	if err := os.Rename(beside, f.dir); err != nil {
+		return localError(err)
+	}
+	s.line("copied", "into %s", f.dir)
+	f.data, err = pgdata.Open(f.dir)
+	return err
+}
+
+// basebackupProgram finds a pg_basebackup. Which version the primary has is not
+// known before; a newer one copies older servers too.
+func basebackupProgram(ctx context.Context) (string, error) {
+	for v := pgdata.Version(180000); v >= 90100; {
+		if install, err := pgrun.Find(ctx, v, ""); err == nil {
+			if path, ok := install.Program("pg_basebackup"); ok {
+				return path, nil
+			}
+		}
+		switch {
+		case v > 100000:
+			v -= 10000
+		case v == 100000:
+			v = 90600
+		default:
+			v -= 100
+		}
+	}
+	return "", transport.WithHint(fmt.Errorf("%w: there is no pg_basebackup on this machine to copy from the primary with", pgrun.ErrNoServer),
+		"run walship backup on the primary; then this takes the backup from the archive")
+}
+
+// configureStandby writes what makes the server follow, and what it needs once
+// it has been promoted.
+func (s *setup) configureStandby(f *follower) error {
+	v := f.data.Version
+	f.follow.Version = v
+	if v < 100000 && f.follow.Passfile != s.passfile(v) {
+		return usage("PostgreSQL %s looks for the password in %s only: copy it there, and leave --passfile out", v, s.passfile(v))
+	}
+	if f.follow.Slot != "" && v < 90400 {
+		return usage("--slot: PostgreSQL %s has no replication slots", v)
+	}
+	conf, err := f.data.ConfigFile(pgdata.EtcPostgreSQL)
+	if err != nil {
+		return err
+	}
+	if c, ok := f.data.DebianCluster(pgdata.EtcPostgreSQL); ok {
+		conf = c.Conf // what pg_ctlcluster starts it with
+	}
+	edits, err := s.standbyEdits(f, conf)
+	if err != nil {
+		return err
+	}
+	for _, e := range edits {
+		if e.Changes() && !s.dry {
+			s.line("wrote", "%s", e.Path)
+		}
+		if err := s.write(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// standbyEdits are the changes to the standby's files. The last of them makes it
+// a standby.
+func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
+	v := f.data.Version
+	settings, err := f.data.SettingsFrom(conf)
+	if err != nil {
+		return nil, err
+	}
+	command, err := s.commandFor("push %p %f")
+	if err != nil {
+		return nil, err
+	}
+	own := filepath.Join(filepath.Dir(conf), pgconf.OwnFile)
+	plan := pgconf.Primary{
+		Version: v, ArchiveCommand: command, ArchiveTimeout: "60s", Standbys: 1, Remote: remote([]string{f.follow.Host}),
+		Checksums: f.data.Control.DataChecksums != 0,
+	}.Plan(pgconf.Present{Settings: settings, Own: own})
+	for _, c := range plan.Conflicts {
+		if err := s.agree(fmt.Sprintf("%s: replace it with %s?", c.Shown(), pgconf.Quote(c.Want.Value)), "--force"); err != nil {
+			return nil, err
+		}
+	}
+	plan.Agree()
+	set, asked := plan.Set, plan.Asked
+	if port := s.x.String("port"); port != "" {
+		set, asked = append(set, pgconf.Assignment{Name: "port", Value: port}), append(asked, "port")
+	}
+	follow := f.follow.Settings()
+	if v >= 120000 {
+		set, asked = append(set, follow...), append(asked, pgconf.StandbyNames()...)
+	}
+	open := func(path string) (pgconf.Edit, error) {
+		e, err := pgconf.Open(path, 0o600)
+		e.Data = f.data.Path
+		return e, localError(err)
+	}
+	ownEdit, err1 := open(own)
+	confEdit, err2 := open(conf)
+	hbaEdit, err3 := open(f.hba(settings))
+	signal, err4 := open(filepath.Join(f.dir, "standby.signal"))
+	recovery, err5 := open(filepath.Join(f.dir, "recovery.conf"))
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return nil, err
+	}
+	if ownEdit.New, err = pgconf.Render(v, pgconf.Merge(ownEdit.Old, set, asked)); err != nil {
+		return nil, err
+	}
+	confEdit.New = pgconf.AddInclude(confEdit.Old, false)
+	hbaEdit.New = pgconf.AddAccess(hbaEdit.Old, pgconf.Access{Role: f.follow.Role, Address: f.follow.Host}, v)
+	edits := []pgconf.Edit{ownEdit, confEdit, hbaEdit}
+	if v >= 120000 {
+		if signal.Old == nil {
+			signal.New = []byte{}
+		}
+		return append(edits, signal), nil
+	}
+	recovery.New, err = pgconf.RenderRecovery(v, follow)
+	return append(edits, recovery), err
+}
+
+// hba is the standby's pg_hba.conf.
+func (f *follower) hba(settings []pgdata.Setting) string {
+	if set, ok := pgdata.Lookup(settings, "hba_file"); ok && filepath.IsAbs(set.Value) {
+		return set.Value
+	}
+	return filepath.Join(f.dir, "pg_hba.conf")
+}
+
+// follows waits until the standby has replayed what the primary had when it was
+// asked, and shows how far it has come.
+func (s *setup) follows(ctx context.Context, f *follower) error {
+	is, err := pgserver.Identify(ctx, f.primary)
+	if err != nil {
+		return err
+	}
+	d := &dbServer{data: f.data}
+	defer func() { d.close() }()
+	function := "pg_last_wal_replay_lsn()"
+	if f.data.Version < 100000 {
+		function = "pg_last_xlog_replay_location()"
+	}
+	var at walname.LSN
+	var last error
+	told := time.Now()
+	caught, err := wait(ctx, catchUpLimit, func() (bool, error) {
+		if !serverRuns(f.data) {
+			return false, transport.WithHint(fmt.Errorf("%w: the standby in %s has stopped", pgserver.ErrServer, f.dir), "its log tells why; pg_ctl's begins in "+filepath.Join(f.dir, "startup.log"))
+		}
+		if d.conn == nil || !d.conn.Alive() {
+			if d.params.ConnString, last = connStringOf(f.data); last == nil {
+				last = d.connect(ctx)
+			}
+			if last != nil {
+				d.conn = nil
+				return false, nil // it still starts
+			}
+		}
+		var text string
+		if text, last = d.conn.Value(ctx, "SELECT "+function); last != nil || text == "" {
+			return false, nil
+		}
+		if at, last = walname.ParseLSN(text); last != nil {
+			return false, last
+		}
+		if time.Since(told) > 5*time.Second {
+			told = time.Now()
+			s.say("catching up: at %s, the primary was at %s", at, is.LSN)
+		}
+		return at >= is.LSN, nil
+	})
+	if err != nil {
+		return err
+	}
+	if !caught {
+		if last == nil {
+			last = fmt.Errorf("%w: it is at %s, the primary was at %s", pgserver.ErrServer, at, is.LSN)
+		}
+		return fmt.Errorf("the standby has not caught up within %s: %w", catchUpLimit, last)
+	}
+	s.line("caught up", "it has replayed %s, where the primary was", is.LSN)
+	return s.streams(ctx, d, f)
+}
+
+// catchUpLimit is how long setup waits for a standby. It goes on by itself.
+const catchUpLimit = 30 * time.Minute
+
+// streamLimit is how long a standby that has caught up may take to stream: it
+// asks the archive first.
+const streamLimit = time.Minute
+
+// streams waits until the standby streams from the primary.
+func (s *setup) streams(ctx context.Context, d *dbServer, f *follower) error {
+	if d.data.Version < 90600 {
+		s.line("note", "whether it streams, pg_stat_replication on the primary tells")
+		return nil
+	}
+	conninfo := "''"
+	if d.data.Version >= 110000 {
+		conninfo = "coalesce(sender_host, '') || ':' || coalesce(sender_port::text, '')"
+	}
+	var from string
+	ok, err := wait(ctx, streamLimit, func() (bool, error) {
+		rows, err := d.conn.Query(ctx, "SELECT status, "+conninfo+" FROM pg_stat_wal_receiver")
+		if err != nil {
+			return false, err
+		}
+		if i := slices.IndexFunc(rows, func(r []string) bool { return r[0] == "streaming" }); i >= 0 {
+			from = rows[i][1]
+			return true, nil
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return transport.WithHint(fmt.Errorf("%w: the standby has caught up from the archive, but does not stream from %s", pgserver.ErrServer, f.follow.Host), "its log tells why")
+	}
+	if from == "" {
+		from = f.follow.Host
+	}
+	s.line("streaming", "from %s", from)
+	return nil
+}

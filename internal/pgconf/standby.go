@@ -1,0 +1,69 @@
+package pgconf
+
+import (
+	"strings"
+
+	"walship/internal/pgdata"
+)
+
+// Standby is how a server follows another.
+type Standby struct {
+	Version        pgdata.Version
+	RestoreCommand string
+	Host, Port     string // of the primary
+	Role           string
+	Passfile       string // named in the connection string from 10 on
+	Name           string // application_name: how the primary calls it
+	Slot           string // "" for none
+	Trigger        string // file that promotes it, "" for none
+}
+
+// ConnInfo is its primary_conninfo. It holds no password.
+func (s Standby) ConnInfo() string {
+	words := []string{"host=" + connWord(s.Host)}
+	if s.Port != "" {
+		words = append(words, "port="+connWord(s.Port))
+	}
+	words = append(words, "user="+connWord(s.Role))
+	if s.Version >= v10 && s.Passfile != "" {
+		words = append(words, "passfile="+connWord(s.Passfile))
+	}
+	if s.Name != "" {
+		words = append(words, "application_name="+connWord(s.Name))
+	}
+	return strings.Join(words, " ")
+}
+
+// connWord writes a value for a connection string.
+func connWord(s string) string {
+	if s != "" && !strings.ContainsAny(s, ` '\`) {
+		return s
+	}
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// Settings are the settings that make it follow: of walship's own file from 12
+// on, of recovery.conf before. The timeline is always said, as its default has
+// changed at 12.
+func (s Standby) Settings() []Assignment {
+	recovery := s.Version < v12
+	var list []Assignment
+	add := func(name, value, why string) { list = append(list, Assignment{name, value, why}) }
+	if recovery {
+		add("standby_mode", "on", "")
+	}
+	add("restore_command", s.RestoreCommand, "what is no longer on the primary comes from the archive")
+	add("recovery_target_timeline", "latest", "follow whoever is promoted")
+	add("primary_conninfo", s.ConnInfo(), "")
+	if s.Slot != "" && s.Version >= v94 {
+		add("primary_slot_name", s.Slot, "")
+	}
+	name := "promote_trigger_file"
+	if recovery {
+		name = "trigger_file"
+	}
+	if s.Trigger != "" && (recovery || Knows(s.Version, name)) {
+		add(name, s.Trigger, "touch this file to promote the standby")
+	}
+	return list
+}
