@@ -115,12 +115,15 @@ func (c *choice) tooEarly(all []basebackup.Manifest) error {
 			oldest = m
 		}
 	}
-	what := "the oldest backup on timeline " + fmt.Sprint(oldest.Timeline)
+	what := fmt.Sprintf("the oldest backup on the way to timeline %d, %s,", c.Plan.Timeline, oldest.Backup)
+	if c.Plan.Timeline == 0 {
+		what = fmt.Sprintf("the oldest backup, %s,", oldest.Backup)
+	}
 	if c.Options.Backup != "" {
-		what = "backup"
+		what = "backup " + oldest.Backup
 	}
 	return transport.WithHint(
-		fmt.Errorf("%w: %s is before %s %s ended (%s, LSN %s)", ErrNoWay, c.Target, what, oldest.Backup, oldest.End.In(c.zone()).Format(timeForm), oldest.EndLSN),
+		fmt.Errorf("%w: %s is before %s had ended (%s, LSN %s)", ErrNoWay, c.Target, what, oldest.End.In(c.zone()).Format(timeForm), oldest.EndLSN),
 		"recovery needs a backup that ended before its target; --immediate takes a backup as it was when it ended")
 }
 
@@ -135,7 +138,7 @@ func (c *choice) zone() *time.Location {
 // astray says that no backup lies on the way to the timeline.
 func (c *choice) astray(all []basebackup.Manifest) error {
 	m := all[len(all)-1]
-	why := "is of timeline " + fmt.Sprint(m.Timeline)
+	why := fmt.Sprintf("is of timeline %d", m.Timeline)
 	if at, ok := c.way.left(m.Timeline); ok {
 		why = fmt.Sprintf("ended at LSN %s of timeline %d, which the way to timeline %d leaves at %s", m.EndLSN, m.Timeline, c.Plan.Timeline, at)
 	}

@@ -20,11 +20,12 @@ import (
 // share one connection, which OpenSFTP begins to make in the background. A
 // connection that has served and is found dead is made anew, once for each
 // operation; after a login that failed every operation fails with its error,
-// and who wants to try again opens a new store.
+// and who wants to try again opens a new store, or has asked for SSH.Redial.
 type SFTP struct {
 	url        URL
 	durability Durability
 	dial       func() (*session, error)
+	redial     bool
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
@@ -59,7 +60,7 @@ func (s *session) close() {
 // ctx bounds the life of the store: when it ends, so do its connections.
 func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &SFTP{url: u, durability: d, cancel: cancel}
+	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial}
 	s.dial = func() (*session, error) { return dialSession(ctx, u, o) }
 	s.current = s.connect()
 	return s
@@ -111,8 +112,11 @@ func (s *SFTP) session(ctx context.Context) (*session, error) {
 	l := s.current
 	select {
 	case <-l.done:
-		if l.session != nil && l.Err() != nil {
+		dead := l.session != nil && l.Err() != nil
+		if dead {
 			l.close()
+		}
+		if dead || l.session == nil && s.redial {
 			l = s.connect()
 			s.current = l
 		}

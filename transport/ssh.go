@@ -29,6 +29,10 @@ type SSH struct {
 	// Silence is how long the server may say nothing while we wait for it, and
 	// take nothing while we send. 0: 10 seconds.
 	Silence time.Duration
+
+	// Redial makes a store try anew, with each operation, to make a connection
+	// that could not be made. Without it the first failure is all operations'.
+	Redial bool
 }
 
 func (o SSH) silence() time.Duration {

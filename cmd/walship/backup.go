@@ -59,7 +59,7 @@ func (p *program) backupCommand() *cli.Command {
 				return err
 			}
 			// No limit for the whole call: a backup takes as long as it takes.
-			s, err := open(x.Context, conf, silencePatient)
+			s, err := openLasting(x.Context, conf)
 			if err != nil {
 				return err
 			}
@@ -135,6 +135,9 @@ type backupCall struct {
 	waited   time.Duration
 }
 
+// checkpointWord is after which time a wait for the checkpoint is spoken of.
+const checkpointWord = 2 * time.Second
+
 // run takes the backup.
 func (b *backupCall) run(ctx context.Context, s store) (m basebackup.Manifest, err error) {
 	a := &archive.Backuper{
@@ -151,13 +154,16 @@ func (b *backupCall) run(ctx context.Context, s store) (m basebackup.Manifest, e
 	if err := b.look(ctx, a); err != nil {
 		return m, err
 	}
-	if !b.options.Fast {
-		b.tell("waiting for the server's checkpoint, which takes some minutes; --checkpoint fast does not wait")
-	}
 	defer b.endProgress()
 	m, err = a.Run(ctx, func(ctx context.Context) (basebackup.Source, error) {
 		o := b.options.BackupOptions
 		o.Warn = b.warn
+		if !o.Fast {
+			slow := time.AfterFunc(checkpointWord, func() {
+				b.tell("waiting for the server's checkpoint, which takes some minutes; --checkpoint fast does not wait")
+			})
+			defer slow.Stop()
+		}
 		src, err := pgserver.StartBackup(ctx, o)
 		if err != nil {
 			return nil, err

@@ -183,10 +183,17 @@ func (c *checkup) checkRefused() {
 func (c *checkup) checkHeads(ctx context.Context) {
 	var mu sync.Mutex
 	damaged := append([]archive.Broken(nil), c.inv.Broken...)
+	known := make(map[string]bool)
+	for _, b := range damaged {
+		known[b.Name] = true
+	}
 	var failed error
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 32)
 	for _, f := range c.newest {
+		if known[f.Stored] {
+			continue
+		}
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
@@ -206,7 +213,7 @@ func (c *checkup) checkHeads(ctx context.Context) {
 	switch {
 	case len(damaged) > 0:
 		c.say("files", critical, "%d damaged: %s: %s", len(damaged), damaged[0].Name, damaged[0].Why)
-		c.hint("if PostgreSQL still has the file, move the damaged one away and push it again: walship push PATH NAME")
+		c.hint("if PostgreSQL still has the file, move the damaged one away and push it again: walship push PATH NAME; walship verify reads all files")
 	case failed != nil:
 		c.fail("files", unknown, failed)
 	default:

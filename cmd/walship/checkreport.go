@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
@@ -125,7 +126,8 @@ func (f figures) perfData() string {
 	return " | " + strings.Join(all, " ")
 }
 
-func number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+// number writes a figure, to the thousandth.
+func number(v float64) string { return strconv.FormatFloat(math.Round(v*1000)/1000, 'f', -1, 64) }
 
 type jsonCheck struct {
 	Version int                `json:"format_version"`

@@ -27,15 +27,15 @@ func (c *checkup) checkServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	named := params.ConnString != "" || os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != ""
 	switch {
-	case !named && c.data == nil:
-		return nil
-	case !named:
+	case params.ConnString != "":
+	case c.data != nil:
 		if params.ConnString, err = connStringOf(c.data); err != nil {
-			c.fail("server", critical, err)
+			c.fail("server", unknown, err)
 			return nil
 		}
+	case os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "":
+		return nil
 	}
 	server, err := pgserver.Connect(ctx, params)
 	if err != nil {
@@ -77,6 +77,7 @@ func (c *checkup) checkArchiver(ctx context.Context, a pgserver.Archiver) {
 		c.figures.set("failed_total", float64(a.Failed))
 		c.figures.set("last_success_timestamp_seconds", stamp(a.LastArchivedTime))
 	}
+	c.checkLag(a)
 	archives := a.Mode == "always" || a.Mode == "on" && !a.Standby
 	switch {
 	case a.Standby && !archives:
@@ -92,10 +93,13 @@ func (c *checkup) checkArchiver(ctx context.Context, a pgserver.Archiver) {
 		return
 	case a.LastFailedIsLatest:
 		c.say("archiver", critical, "archiving fails: %s, last at %s, %d times in all", a.LastFailed, p.time(a.LastFailedTime), a.Failed)
-		c.hint("the server's log says why; to see it here, in the data directory: walship push pg_wal/%s %s", a.LastFailed, a.LastFailed)
+		wal := "pg_wal"
+		if c.server.Version() < 100000 {
+			wal = "pg_xlog"
+		}
+		c.hint("the server's log says why; to see it here, in the data directory: walship push %s/%s %s", wal, a.LastFailed, a.LastFailed)
 		return
 	}
-	c.checkLag(a)
 	if a.LastArchived == "" {
 		c.say("archiver", healthy, "it has archived nothing yet")
 		return

@@ -62,9 +62,15 @@ const grace = time.Second
 // graceRestore is for stopping a server and removing the copy of a drill.
 const graceRestore = 5 * time.Minute
 
+// graceBackup is for removing what was stored of a backup.
+const graceBackup = 10 * time.Second
+
 func (c caller) grace() time.Duration {
-	if c.command == "restore" {
+	switch c.command {
+	case "restore":
 		return graceRestore
+	case "backup":
+		return graceBackup
 	}
 	return grace
 }

@@ -129,6 +129,7 @@ func classCode(err error) int {
 		{archive.ErrCloned, exitCloned},
 		{archive.ErrRefused, exitRefused},
 		{restore.ErrName, exitRefused},
+		{archive.ErrWAL, exitServer},
 		{archive.ErrArchive, exitArchive},
 		{restore.ErrArchive, exitArchive},
 		{restore.ErrOptions, exitUsage},

@@ -34,6 +34,16 @@ func checkArchive(url string) error {
 // open opens the configured archive. A connection is begun in the background;
 // silence is how long the archive may say nothing.
 func open(ctx context.Context, c *config.Config, silence time.Duration) (store, error) {
+	return openWith(ctx, c, transport.SSH{Silence: silence})
+}
+
+// openLasting is open for a call of hours: a connection that cannot be made is
+// tried anew.
+func openLasting(ctx context.Context, c *config.Config) (store, error) {
+	return openWith(ctx, c, transport.SSH{Silence: silencePatient, Redial: true})
+}
+
+func openWith(ctx context.Context, c *config.Config, o transport.SSH) (store, error) {
 	if err := c.RequireArchive(); err != nil {
 		return nil, err
 	}
@@ -46,10 +56,11 @@ func open(ctx context.Context, c *config.Config, silence time.Duration) (store, 
 		return transport.NewLocal(u.Path, d), nil
 	}
 	if c.Silence > 0 {
-		silence = c.Silence
+		o.Silence = c.Silence
 	}
 	// What is being tidied up may outlive the call by a moment: see Close.
-	return transport.OpenSFTP(context.WithoutCancel(ctx), u, transport.SSH{KeyFile: c.SSHKey, KnownHosts: c.KnownHosts, Silence: silence}, d), nil
+	o.KeyFile, o.KnownHosts = c.SSHKey, c.KnownHosts
+	return transport.OpenSFTP(context.WithoutCancel(ctx), u, o, d), nil
 }
 
 // How long the archive may say nothing, if the configuration does not tell. A

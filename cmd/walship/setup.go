@@ -119,14 +119,19 @@ func (s *setup) write(e pgconf.Edit) error {
 	}
 	s.changed++
 	if s.dry {
-		color := pgconf.Color{}
-		if isTerminal(s.out) && os.Getenv("NO_COLOR") == "" {
-			color = pgconf.ANSI
-		}
-		s.print("%s", strings.TrimRight(e.Diff(color), "\n"))
+		s.showDiff(e)
 		return nil
 	}
 	return localError(s.journal.Write(e))
+}
+
+// showDiff prints what an edit would change.
+func (s *setup) showDiff(e pgconf.Edit) {
+	color := pgconf.Color{}
+	if isTerminal(s.out) && os.Getenv("NO_COLOR") == "" {
+		color = pgconf.ANSI
+	}
+	s.print("%s", strings.TrimRight(e.Diff(color), "\n"))
 }
 
 // errLocalFile is a file of this machine that cannot be read or written.

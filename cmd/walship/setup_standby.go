@@ -46,6 +46,9 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it shall not be the primary's"},
 			&cli.StringFlag{Name: "cluster", Usage: "system identifier of the cluster, if the archive holds several"},
 			&cli.BoolFlag{Name: "from-primary", Usage: "copy from the primary, although the archive has a backup"},
+			&cli.BoolFlag{Name: "rejoin", Usage: "make an old primary follow the one that was promoted in its place"},
+			&cli.BoolFlag{Name: "new-copy", Usage: "with --rejoin: move the old data directory away and copy anew, instead of pg_rewind"},
+			&cli.StringFlag{Name: "rewind-user", Usage: "with --rejoin: superuser that pg_rewind logs in as; default PGUSER or postgres"},
 			&cli.BoolFlag{Name: "start", Usage: "start the standby, and wait until it has caught up"}),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
@@ -95,6 +98,11 @@ func (s *setup) standby(ctx context.Context) error {
 		return err
 	}
 	fault.At("setup.standby")
+	if s.oldPrimary(f) {
+		if err := s.rejoin(ctx, f); err != nil || s.dry {
+			return err
+		}
+	}
 	if f.data == nil {
 		if err := s.copyCluster(ctx, f); err != nil || s.dry {
 			return err
@@ -195,11 +203,16 @@ func (s *setup) fits(f *follower) error {
 		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.follow.Host, f.is.SystemID),
 			"a standby is a copy of its primary: name an empty folder with -D")
 	}
-	if mode := pgdata.DetectMode(f.dir); mode != pgdata.Standby && !s.started(f) {
+	if s.oldPrimary(f) && !s.x.Bool("rejoin") {
 		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.follow.Host),
-			"name an empty folder with -D; to make an old primary follow, move its folder away first, or see pg_rewind in docs/setup.md")
+			"if it is an old primary in whose place that one was promoted, --rejoin makes it follow; otherwise name an empty folder with -D")
 	}
 	return nil
+}
+
+// oldPrimary reports whether the server that is there is no standby.
+func (s *setup) oldPrimary(f *follower) bool {
+	return f.data != nil && pgdata.DetectMode(f.dir) != pgdata.Standby && !s.started(f)
 }
 
 // started reports whether an earlier run has made the copy and was stopped

@@ -115,7 +115,7 @@ func (j *Journal) Undo(data string) ([]Edit, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.Secret = f.Secret
+		e.Secret, e.made = f.Secret, true // what is there now is not kept
 		switch now := sum(e.Old); now {
 		case f.Before:
 			continue // nothing has happened, or it has been put back already
@@ -126,7 +126,7 @@ func (j *Journal) Undo(data string) ([]Edit, error) {
 		e.New = nil
 		if f.Before != "" {
 			if f.Saved == "" {
-				return nil, fmt.Errorf("%s: what it held before has not been kept, as it is secret", f.Path)
+				continue // a secret that was added to: what it held before is in it still
 			}
 			if e.New, err = read(f.Saved); err != nil {
 				return nil, err

@@ -73,6 +73,10 @@ func candidates(ctx context.Context, version pgdata.Version, dir string) []strin
 		all = append(all, bin)
 	}
 	if path, err := exec.LookPath("postgres"); err == nil {
+		// What is linked to has its other programs beside it.
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			add(filepath.Dir(real))
+		}
 		add(filepath.Dir(path))
 	}
 	for _, form := range []string{

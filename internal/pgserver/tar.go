@@ -130,6 +130,9 @@ func (s *entries) entry(h *tar.Header) (basebackup.Entry, error) {
 	if path.IsAbs(e.Path) || e.Path == ".." || strings.HasPrefix(e.Path, "../") || strings.ContainsRune(e.Path, 0) {
 		return e, s.stream.to.fail("it sent the path %q", h.Name)
 	}
+	if len(h.PAXRecords) > 0 { // no server writes them, and they can announce what is not sent
+		return e, s.stream.to.fail("it sent %q with an extended header", h.Name)
+	}
 	switch h.Typeflag {
 	case tar.TypeReg:
 	case tar.TypeDir:

@@ -1,0 +1,508 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"walship/internal/basebackup"
+	"walship/internal/stored"
+	"walship/transport"
+	"walship/transport/storetest"
+	"walship/walname"
+)
+
+// whole is an archive with nothing wrong with it: segments 6 to 9 of timeline 1
+// and from 9 on of timeline 2, a label, a partial segment, what was set aside,
+// and two backups. The first begins with the first segment, the second ends with
+// the last, so that each file has its place between others.
+func wholeArchive(t testing.TB, codec stored.Codec) *backups {
+	t.Helper()
+	s := newBackups(t, codec)
+	for _, name := range s.store.Names() {
+		if strings.Contains(name, "/wal/") {
+			if err := s.store.Remove(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	like := fixture(t, small, seg6)
+	push := func(name string, content []byte) { s.mustPush(name, content) }
+	for _, name := range []string{seg6, seg7, "000000010000000000000008"} {
+		push(name, s.segment(name, like))
+	}
+	push("000000010000000000000008.00000028.backup", fixture(t, small, "000000010000000000000008.00000028.backup"))
+	push(seg9, fixture(t, small, seg9))
+	push("00000001000000000000000A.partial", fixture(t, small, "00000001000000000000000A.partial"))
+	push(fork2, fixture(t, small, fork2))
+	for _, name := range []string{"00000002000000000000000A", "00000002000000000000000B", "00000002000000000000000C"} {
+		push(name, s.segment(name, like))
+	}
+	if _, err := s.SetAside(t.Context(), s.data, s.data.WALDir()+"/"+seg7, seg7); err != nil {
+		t.Fatal(err)
+	}
+	for i, first := range []string{seg6, "00000002000000000000000B"} {
+		src := s.source()
+		n, last := mustSegment(first), mustSegment([]string{seg7, "00000002000000000000000C"}[i])
+		src.info.Timeline, src.end.Timeline = n.Timeline, n.Timeline
+		src.info.StartLSN, src.end.EndLSN = s.data.Geometry().Start(n)+0x28, s.data.Geometry().Start(last)+0x100
+		src.info.Begin = src.info.Begin.Add(time.Duration(i) * time.Hour)
+		if i == 1 {
+			src.entries[3].content = bytes.Repeat([]byte("y"), len(src.entries[3].content))
+		}
+		s.Config = []ConfigFile{{Path: "/etc/postgresql.conf", Mode: 0o644, Content: []byte("port = 5432\n")}}
+		if _, err := s.Run(t.Context(), src.begin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func (s *backups) verifier() *Verifier {
+	return &Verifier{Store: memory{s.store}, Cluster: s.cluster(), HeaderCheck: true, Jobs: 2, Scope: Scope{WAL: true, Backups: true}, pauses: []time.Duration{0, 0}}
+}
+
+func (s *backups) verify() *Verdict {
+	s.t.Helper()
+	v, err := s.verifier().Run(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v
+}
+
+// faultsOf is what a verdict says, a line for each fault.
+func faultsOf(v *Verdict) string {
+	var lines []string
+	for _, f := range v.Faults {
+		lines = append(lines, fmt.Sprintf("%s %s: %s; %s", f.Kind, f.File, f.What, f.Means))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Nothing is wrong with a whole archive, in any codec, and all of it is read.
+func TestVerifyWhole(t *testing.T) {
+	for _, codec := range stored.Written() {
+		s := wholeArchive(t, codec)
+		var begun, read int64
+		v := s.verifier()
+		v.Jobs = 1
+		v.Begun = func(n int64) { begun = n }
+		v.Read = func(n int64) { read += n }
+		verdict, err := v.Run(t.Context())
+		if err != nil || len(verdict.Faults) > 0 || len(verdict.Warnings) > 0 || verdict.Skipped > 0 || verdict.Backups != 2 {
+			t.Errorf("%s: %v, %+v", codec, err, verdict)
+			continue
+		}
+		var files int64
+		for _, name := range s.store.Names() {
+			base := path.Base(name)
+			if base != "walship.json" && base != basebackup.ManifestFile && !strings.HasSuffix(base, ".sha256") {
+				files++
+			}
+		}
+		if verdict.Files != files || read < begun*9/10 || read == 0 {
+			t.Errorf("%s: %d files of %d were read, %d bytes of %d", codec, verdict.Files, files, read, begun)
+		}
+	}
+}
+
+// Every single fault is found: a flipped bit anywhere, a file cut short, grown,
+// emptied, lost, swapped with another, stored twice, or that of another cluster.
+func TestVerifySingleFaults(t *testing.T) {
+	whole := wholeArchive(t, stored.Zstd)
+	names := slices.DeleteFunc(whole.store.Names(), func(n string) bool { return strings.HasSuffix(n, "walship.json") })
+	content := make(map[string][]byte)
+	for _, n := range whole.store.Names() {
+		content[n], _ = whole.store.Bytes(n)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	tried := make(map[string]int)
+	for i := range 400 {
+		s := &backups{site: &site{t: t, data: whole.data, store: storetest.NewMemory()}}
+		for n, b := range content {
+			if err := s.store.Plant(n, b); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.store.Age(n, 48*time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+		name := names[i%len(names)]
+		what := s.harm(r, name, names)
+		if what == "" {
+			continue
+		}
+		tried[strings.Fields(what)[0]]++
+		v, err := s.verifier().Run(t.Context())
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if len(v.Faults) == 0 {
+			t.Errorf("%s: not found", what)
+		}
+		for _, f := range v.Faults {
+			if f.What == "" || f.Means == "" || strings.Contains(f.What+f.Means, "\n") {
+				t.Errorf("%s: %+v", what, f)
+			}
+		}
+	}
+	if len(tried) != 7 {
+		t.Errorf("faults: %v", tried)
+	}
+}
+
+// harm does one thing to the file, and says which; "" if it cannot be done to it.
+func (s *backups) harm(r *rand.Rand, name string, names []string) string {
+	b, _ := s.store.Bytes(name)
+	b = bytes.Clone(b)
+	plant := func(name string, b []byte) {
+		if err := s.store.Plant(name, b); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	// Of what stands for itself the loss cannot be seen.
+	alone := strings.Contains(name, ".partial") || strings.Contains(name, ".backup.") || strings.Contains(name, "/refused/")
+	switch kind := r.IntN(7); {
+	case kind == 0:
+		at := r.IntN(len(b) * 8)
+		b[at/8] ^= 1 << (at % 8)
+		plant(name, b)
+		return fmt.Sprintf("flip of bit %d of %s", at, name)
+	case kind == 1:
+		n := r.IntN(len(b))
+		plant(name, b[:n])
+		return fmt.Sprintf("cut of %s to %d bytes", name, n)
+	case kind == 2:
+		plant(name, append(b, byte(r.IntN(256))))
+		return fmt.Sprintf("growth of %s", name)
+	case kind == 3 && !alone:
+		if err := s.store.Remove(s.t.Context(), name); err != nil {
+			s.t.Fatal(err)
+		}
+		return "loss of " + name
+	case kind == 4:
+		other := names[r.IntN(len(names))]
+		theirs, _ := s.store.Bytes(other)
+		if bytes.Equal(theirs, b) {
+			return ""
+		}
+		plant(name, theirs)
+		plant(other, b)
+		return fmt.Sprintf("swap of %s and %s", name, other)
+	case kind == 5 && !strings.Contains(name, "/refused/"):
+		to := []string{name + ".1", strings.TrimSuffix(name, ".zst") + ".gz", path.Dir(name) + "/" + "000000020000000000000099.zst"}[r.IntN(3)]
+		plant(to, b)
+		return fmt.Sprintf("copy of %s to %s", name, to)
+	case kind == 6 && strings.Contains(name, "/wal/") && !alone:
+		n := strings.TrimSuffix(path.Base(name), ".zst")
+		f := &plot{t: s.t, c: s.cluster(), g: s.data.Geometry()}
+		f.c.SystemID++
+		plant(name, f.stored(n, bytes.Repeat([]byte{7}, int(s.data.Geometry().SegmentSize))))
+		return "strange " + name
+	}
+	return ""
+}
+
+// What each fault means for recovery is said in its own words.
+func TestVerifyMeanings(t *testing.T) {
+	one, two := aBackup, "00000002000000000000000B-20261122T124500Z"
+	for _, c := range []struct {
+		what string
+		do   func(*backups)
+		says []string // parts of the lines
+	}{
+		{"a segment of the first backup", func(s *backups) { s.flip(s.stem(seg7) + ".zst") },
+			[]string{"damaged", seg7, "recovery on timeline 1 stops before 0/700000; backup " + one + " cannot be restored; backups after " + seg7 + " are not affected"}},
+		{"a segment between the backups", func(s *backups) { s.flip(s.stem(seg9) + ".zst") },
+			[]string{"recovery on timeline 1 stops before 0/900000; from 1 backup only up to there; backups after " + seg9 + " are not affected"}},
+		{"two segments are lost", func(s *backups) { s.lose("000000010000000000000008"); s.lose(seg9) },
+			[]string{"missing", "2 segments are missing, up to " + seg9, "stops before 0/800000; from 1 backup only up to there; backups after " + seg9 + " are not affected"}},
+		{"the last one is lost", func(s *backups) { s.lose("00000002000000000000000C") },
+			[]string{"backup " + two + " needs it", "recovery on timeline 2 stops before 0/C00000; backup " + two + " cannot be restored; from 1 backup only up to there"}},
+		{"the history", func(s *backups) { s.flip(s.stem(fork2) + ".zst") }, []string{"no recovery can go on to timeline 2 from an older one"}},
+		{"the history is lost", func(s *backups) { s.lose(fork2) }, []string{"missing", "there is WAL of the timeline, and of older ones"}},
+		{"the partial segment", func(s *backups) { s.flip(s.stem("00000001000000000000000A.partial") + ".zst") }, []string{"only a recovery that is to end on timeline 1"}},
+		{"the label", func(s *backups) { s.flip(s.stem("000000010000000000000008.00000028.backup") + ".zst") }, []string{"recovery does not need it"}},
+		{"a part", func(s *backups) { s.flip(s.root() + "/" + one + "/base-000001.tar.zst") }, []string{"backup " + one + " cannot be restored; WAL and other backups are not affected"}},
+		{"a list", func(s *backups) { s.flip(s.root() + "/" + one + "/files-000001.jsonl.zst") }, []string{"backup " + one + " cannot be restored"}},
+		{"a manifest", func(s *backups) { s.flip(s.root() + "/" + one + "/manifest.json") }, []string{"backup " + one + " cannot be restored"}},
+		{"a manifest is lost", func(s *backups) { s.loseFile(s.root() + "/" + one + "/manifest.json"); s.age() }, []string{"it is no backup"}},
+		{"a second form", func(s *backups) { s.copy(s.stem(seg7)+".zst", s.stem(seg7)+".gz") }, []string{"duplicate", "is stored twice"}},
+		{"a strange file", func(s *backups) { s.copy(s.stem(seg7)+".zst", path.Dir(s.stem(seg7))+"/x y") }, []string{"unknown", "nothing reads it"}},
+	} {
+		s := wholeArchive(t, stored.Zstd)
+		c.do(s)
+		text := faultsOf(s.verify())
+		for _, part := range c.says {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s: %s\ndoes not say %q", c.what, text, part)
+			}
+		}
+	}
+}
+
+func (s *backups) flip(name string) {
+	s.t.Helper()
+	b, ok := s.store.Bytes(name)
+	if !ok {
+		s.t.Fatal(name, s.store.Names())
+	}
+	b[len(b)/2] ^= 4
+	s.plant(name, b)
+}
+
+func (s *backups) plant(name string, b []byte) {
+	if err := s.store.Plant(name, b); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *backups) lose(name string) { s.loseFile(s.stem(name) + ".zst") }
+
+func (s *backups) loseFile(name string) {
+	s.t.Helper()
+	if err := s.store.Remove(context.Background(), name); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *backups) copy(from, to string) {
+	b, _ := s.store.Bytes(from)
+	s.plant(to, b)
+}
+
+// age makes everything two days old.
+func (s *backups) age() {
+	for _, name := range s.store.Names() {
+		if err := s.store.Age(name, 48*time.Hour); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// Files whose header does not fit are found although their record does.
+func TestVerifyHeaders(t *testing.T) {
+	s := wholeArchive(t, stored.Zstd)
+	content := s.segment("000000010000000000000003", fixture(t, small, seg6))
+	p := &plot{t: t, c: s.cluster(), g: s.data.Geometry()}
+	s.plant(s.stem(seg7)+".zst", p.stored(seg7, content))
+	if text := faultsOf(s.verify()); !strings.Contains(text, "the page address is 0/300000, expected 0/700000") {
+		t.Error(text)
+	}
+	v := s.verifier()
+	v.HeaderCheck = false
+	if verdict, err := v.Run(t.Context()); err != nil || len(verdict.Faults) > 0 {
+		t.Error(err, faultsOf(verdict))
+	}
+	// A magic that nobody knows is for a warning, if the rest fits.
+	s = wholeArchive(t, stored.Zstd)
+	content = s.segment(seg7, fixture(t, small, seg6))
+	content[0] = 0xFF
+	s.plant(s.stem(seg7)+".zst", p.stored(seg7, content))
+	if verdict := s.verify(); len(verdict.Faults) > 0 || len(verdict.Warnings) != 1 || !strings.Contains(verdict.Warnings[0], seg7) {
+		t.Error(faultsOf(verdict), verdict.Warnings)
+	}
+}
+
+// An archive that cannot be reached gives no verdict. A file that cannot be read
+// is a fault, and a connection that broke once is nothing.
+func TestVerifyStoreFails(t *testing.T) {
+	lost := fmt.Errorf("%w: gone", transport.ErrUnreachable)
+	s := wholeArchive(t, stored.Zstd)
+	for n := 0; ; n++ {
+		reached := s.store.Fail(n, storetest.Fault{Err: errors.New("input/output error")})
+		v, err := s.verifier().Run(t.Context())
+		if !reached() {
+			if err != nil || len(v.Faults) > 0 || n < 60 {
+				t.Error(n, err)
+			}
+			break
+		}
+		if err == nil && len(v.Faults) == 0 {
+			t.Errorf("step %d: nothing was wrong", n)
+		}
+	}
+	for _, name := range []string{s.stem(seg7) + ".zst", s.root() + "/" + aBackup + "/base-000002.tar.zst", s.root() + "/" + aBackup + "/files-000001.jsonl.zst"} {
+		for _, times := range []int{1, 2, 99} {
+			n := 0
+			s.store.Hook(func(step storetest.Step) storetest.Fault {
+				if step.Op == "read" && step.Name == name {
+					if n++; n <= times {
+						return storetest.Fault{Err: lost, Applied: true}
+					}
+				}
+				return storetest.Fault{}
+			})
+			v := s.verifier()
+			v.Jobs = 1
+			verdict, err := v.Run(t.Context())
+			s.store.Hook(nil)
+			switch {
+			case times < 3 && (err != nil || len(verdict.Faults) > 0):
+				t.Errorf("%s fails %d times: %v", name, times, err)
+			case times == 99 && !errors.Is(err, transport.ErrUnreachable):
+				t.Errorf("%s is lost: %v", name, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.verifier().Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A call that is broken off anywhere goes on where it was, reads nothing twice
+// but what was under way, and finds what both together should.
+func TestVerifyResume(t *testing.T) {
+	s := wholeArchive(t, stored.Zstd)
+	s.flip(s.stem(seg7) + ".zst")
+	s.flip(s.stem("00000002000000000000000B") + ".zst")
+	s.flip(s.root() + "/" + aBackup + "/base-000001.tar.zst")
+	full := s.verify()
+	want := faultsOf(full)
+	for stop := 1; ; stop++ {
+		var last *Progress
+		n := 0
+		v := s.verifier()
+		v.Save = func(p *Progress) error {
+			last = &Progress{}
+			*last = *p
+			last.Backups, last.Faults = slices.Clone(p.Backups), slices.Clone(p.Faults)
+			if n++; n == stop {
+				return errors.New("broken off")
+			}
+			return nil
+		}
+		_, err := v.Run(t.Context())
+		if err == nil {
+			if stop < 4 {
+				t.Errorf("it saved its state %d times", stop-1)
+			}
+			break
+		}
+		var read []string
+		s.store.Hook(func(step storetest.Step) storetest.Fault {
+			if step.Op == "open" {
+				read = append(read, step.Name)
+			}
+			return storetest.Fault{}
+		})
+		v = s.verifier()
+		v.Jobs = 1
+		v.Resume = last
+		verdict, err := v.Run(t.Context())
+		s.store.Hook(nil)
+		if err != nil || faultsOf(verdict) != want {
+			t.Errorf("stop %d: %v\n%s\nwant\n%s", stop, err, faultsOf(verdict), want)
+		}
+		if last.Others && slices.ContainsFunc(read, func(n string) bool { return strings.Contains(n, "/refused/") }) || len(last.Backups) > 0 && slices.ContainsFunc(read, func(n string) bool { return strings.Contains(n, last.Backups[0]) }) {
+			t.Errorf("stop %d: read again: %q", stop, read)
+		}
+	}
+}
+
+// Only what is asked for is read.
+func TestVerifyScope(t *testing.T) {
+	s := wholeArchive(t, stored.Zstd)
+	s.age()
+	s.flip(s.stem(seg6) + ".zst") // and is young by that
+	if err := s.store.Age(s.stem(seg6)+".zst", 48*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	young := s.stem("00000002000000000000000B") + ".zst"
+	if err := s.store.Age(young, 0); err != nil {
+		t.Fatal(err)
+	}
+	run := func(scope Scope) *Verdict {
+		t.Helper()
+		v := s.verifier()
+		v.Scope = scope
+		verdict, err := v.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verdict
+	}
+	if v := run(Scope{WAL: true}); len(v.Faults) != 1 || v.Files != 11 || v.Backups != 0 {
+		t.Errorf("WAL: %d files, %s", v.Files, faultsOf(v))
+	}
+	if v := run(Scope{Backups: true}); len(v.Faults) != 0 || v.Backups != 2 || v.Files < 20 {
+		t.Errorf("backups: %d files, %s", v.Files, faultsOf(v))
+	}
+	if v := run(Scope{WAL: true, Backups: true, Since: time.Now().Add(-time.Hour)}); len(v.Faults) != 0 || v.Files != 1 || v.Skipped != 10 {
+		t.Errorf("since: %d files, %d skipped, %s", v.Files, v.Skipped, faultsOf(v))
+	}
+	if v := run(Scope{WAL: true, Backups: true, From: mustSegment(seg9)}); len(v.Faults) != 0 || v.Backups != 1 || v.Skipped != 4 {
+		t.Errorf("from: %d files, %d skipped, %d backups, %s", v.Files, v.Skipped, v.Backups, faultsOf(v))
+	}
+	// A hole is of interest only within what is asked for.
+	s.lose(seg7)
+	if v := run(Scope{WAL: true, From: mustSegment(seg9)}); len(v.Faults) != 0 {
+		t.Error(faultsOf(v))
+	}
+	if v := run(Scope{WAL: true, Since: time.Now().Add(-time.Hour)}); len(v.Faults) != 0 {
+		t.Error(faultsOf(v))
+	}
+}
+
+// A sample is about as large as asked for, the same for the same seed, and
+// another for another.
+func TestVerifySample(t *testing.T) {
+	pick := func(scope Scope) (names []string) {
+		for i := range 20000 {
+			if name := fmt.Sprintf("7710000000000000001/wal/0000000100000000/%024X.zst", i); scope.chosen(name) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	for _, share := range []float64{0.01, 0.1, 0.5} {
+		got := pick(Scope{Sample: share, Seed: 1})
+		if n := float64(len(got)) / 20000; n < share*0.75 || n > share*1.25 {
+			t.Errorf("%g of all instead of %g", n, share)
+		}
+		if !slices.Equal(got, pick(Scope{Sample: share, Seed: 1})) || slices.Equal(got, pick(Scope{Sample: share, Seed: 2})) {
+			t.Errorf("%g: the seed does not matter as it should", share)
+		}
+	}
+	if n := len(pick(Scope{})); n != 20000 {
+		t.Errorf("without a sample %d", n)
+	}
+}
+
+// A prune may remove files while they are to be read: what it leaves counts.
+func TestVerifyBesidePrune(t *testing.T) {
+	s := wholeArchive(t, stored.Zstd)
+	gone := false
+	s.store.Hook(func(step storetest.Step) storetest.Fault {
+		if step.Op == "open" && strings.Contains(step.Name, seg6) && !gone {
+			gone = true
+			return storetest.Fault{Err: fmt.Errorf("open: %w", fs.ErrNotExist)}
+		}
+		return storetest.Fault{}
+	})
+	v, err := s.verifier().Run(t.Context())
+	s.store.Hook(nil)
+	if err != nil || len(v.Faults) != 0 || len(v.Warnings) != 1 {
+		t.Error(err, faultsOf(v), v.Warnings)
+	}
+}
+
+func mustSegment(name string) walname.Segment {
+	n, err := walname.Parse(name)
+	if err != nil {
+		panic(err)
+	}
+	return n.Segment
+}

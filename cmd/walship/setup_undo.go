@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"walship/internal/fault"
+	"walship/transport"
+)
+
+func (p *program) setupUndoCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "setup undo",
+		Usage: "put back the files that setup has changed",
+		Description: "Every file that setup has changed becomes what it was before, byte for byte,\n" +
+			"and what setup has made is removed. A file that has changed since is left, and\n" +
+			"nothing is put back then. With -D only the files of that server; without it all,\n" +
+			"walship's own configuration and key included. Roles, slots and the archive stay.",
+		Flags: append(append(common(), &cli.BoolFlag{Name: "dry-run", Usage: "show every change to a file, and make none"}), dataFlag()),
+		Action: func(x *cli.Context) error {
+			if _, err := arguments(x); err != nil {
+				return err
+			}
+			s, err := p.newSetup(x)
+			if err != nil {
+				return err
+			}
+			return s.undo()
+		},
+	}
+}
+
+func (s *setup) undo() error {
+	data := s.x.String("D")
+	if data != "" {
+		var err error
+		if data, err = absolute(data); err != nil {
+			return err
+		}
+		if real, err := filepath.EvalSymlinks(data); err == nil {
+			data = real
+		}
+	}
+	edits, err := s.journal.Undo(data)
+	if err != nil {
+		return transport.WithHint(fmt.Errorf("%w: %w", errNotAgreed, err), "put back by hand what you want back: the file as it was is kept beside it, as .before-walship")
+	}
+	for _, e := range edits {
+		s.changed++
+		if s.dry {
+			s.showDiff(e)
+			continue
+		}
+		if err := e.Write(); err != nil {
+			return localError(err)
+		}
+		fault.At("setup.undone")
+		what := "put back"
+		if e.New == nil {
+			what = "removed"
+		}
+		s.line(what, "%s", e.Path)
+	}
+	if s.dry {
+		s.finish()
+		return nil
+	}
+	if err := s.journal.Forget(data); err != nil {
+		return localError(err)
+	}
+	if s.changed == 0 {
+		s.line("unchanged", "setup has changed no file%s that is not put back", map[bool]string{true: " of " + data}[data != ""])
+		return nil
+	}
+	s.line("left", "roles, replication slots and the archive; a server that runs keeps its settings until it is reloaded, some of them until it is restarted")
+	return nil
+}
