@@ -126,7 +126,7 @@ func TestVerifySingleFaults(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	tried := make(map[string]int)
-	for i := range 400 {
+	for i := range 160 {
 		s := &backups{site: &site{t: t, data: whole.data, store: storetest.NewMemory()}}
 		for n, b := range content {
 			if err := s.store.Plant(n, b); err != nil {

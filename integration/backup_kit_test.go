@@ -14,6 +14,7 @@ import (
 
 	"walship/internal/basebackup"
 	"walship/internal/testbin"
+	"walship/internal/testnet"
 	"walship/internal/testpg"
 )
 
@@ -22,6 +23,18 @@ import (
 // leadTo is the environment that leads to a server, as its superuser.
 func leadTo(c *testpg.Cluster) []string {
 	return []string{"PGHOST=" + c.Sockets, fmt.Sprintf("PGPORT=%d", c.Port), "PGUSER=postgres", "PGDATABASE=postgres"}
+}
+
+// by is the same archive by way of a proxy.
+func (s *site) by(p *testnet.Proxy) *site {
+	s.t.Helper()
+	other := *s
+	other.home = testpg.Dir(s.t)
+	key, err := os.ReadFile(filepath.Join(s.home, "id_ed25519"))
+	must(s.t, err)
+	must(s.t, os.WriteFile(filepath.Join(other.home, "id_ed25519"), key, 0o600))
+	other.through(p.Addr())
+	return &other
 }
 
 // walship runs a command with the site's configuration against a server.

@@ -26,7 +26,7 @@ func anInsert(t testing.TB, c *testpg.Cluster, name string) moment {
 	m.xid = c.Query("insert into rows select count(*) + 1, now() from rows returning pg_current_xact_id()")
 	m.lsn = c.Query("select pg_current_wal_insert_lsn()")
 	m.time = c.Query("select clock_timestamp()")
-	c.Query("select pg_sleep(0.01); select pg_create_restore_point('" + name + "')")
+	c.Query("select pg_sleep(0.01); select pg_create_restore_point('" + strings.ReplaceAll(name, "'", "''") + "')")
 	var err error
 	m.rows, err = contents(c)
 	must(t, err)
@@ -141,8 +141,14 @@ func TestRestoreTimelines(t *testing.T) {
 	s.backup(primary)
 	a := anInsert(t, primary, "a")
 	primary.Archive(soon)
-	standby := s.restored("--standby", "--take-over", "--latest")
 	must(t, primary.Stop(testpg.Fast))
+	dir, r := s.restore("--standby", "--take-over", "--latest")
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	standby := testpg.Adopt(t, dir)
+	must(t, standby.Start())
+	waitContents(t, standby, a.rows)
 	must(t, standby.Promote())
 	must(t, standby.WaitPrimary(soon))
 	b := anInsert(t, standby, "b")

@@ -63,6 +63,7 @@ func (p *program) commands() []*cli.Command {
 		p.setupUndoCommand(),
 		p.listCommand(),
 		p.checkCommand(),
+		p.verifyCommand(),
 		p.pruneCommand(),
 		p.configCommand(),
 		p.versionCommand(),

@@ -135,10 +135,14 @@ func (s *setup) rewind(ctx context.Context, f *follower) error {
 	if _, found := os.LookupEnv("PGPASSFILE"); found {
 		source.Passfile = ""
 	}
+	if err := s.checkpoint(ctx, f, source); err != nil {
+		return err
+	}
 	words := []string{program, "-D", f.dir, "--source-server", source.ConnInfo() + " dbname=postgres"}
 	s.line("rewinding", "%s", strings.Join(words, " "))
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
 		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
@@ -153,6 +157,19 @@ func (s *setup) rewind(ctx context.Context, f *follower) error {
 			"pg_rewind logs in as a superuser (--rewind-user, with a line in "+f.follow.Passfile+" and in the primary's pg_hba.conf), and needs wal_log_hints or checksums; "+other)
 	}
 	return nil
+}
+
+// checkpoint makes the new primary write one. Until it has, its pg_control names
+// the old timeline, and pg_rewind before 16 finds nothing to do.
+func (s *setup) checkpoint(ctx context.Context, f *follower, source pgconf.Standby) error {
+	conn, err := pgserver.Connect(ctx, pgserver.Params{ConnString: source.ConnInfo() + " dbname=postgres"})
+	if err != nil {
+		return transport.WithHint(err, "pg_rewind logs in as a superuser (--rewind-user, with a line in "+source.Passfile+
+			" and in the primary's pg_hba.conf); with --new-copy the old folder is moved away and a new copy is made")
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Query(ctx, "CHECKPOINT")
+	return err
 }
 
 // keptConf is the configuration of a data directory, kept outside it: what

@@ -191,7 +191,7 @@ func (d *scene) recovery() {
 		return err == nil && answer == "f"
 	})
 	took := time.Since(began)
-	d.tell("It fetched and replayed WAL until the archive, which holds %d segments (%s), had no more. Backup, checks and recovery took %s.", len(archived), megabytes(raw), seconds(took))
+	d.tell("It fetched and replayed WAL until the archive, which holds %d segments (%s), had no more. Restore, checks and recovery took %s.", len(archived), megabytes(raw), seconds(took))
 	rows := restored.Query(count)
 	if rows != d.rows {
 		d.Fatalf("the primary held %s, the new server holds %s", holds(d.rows), holds(rows))

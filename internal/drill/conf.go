@@ -84,7 +84,8 @@ func (c Conf) recoveryConf(path string) error {
 	var kept []string
 	for line := range strings.Lines(string(text)) {
 		name := strings.TrimLeft(strings.ToLower(line), " \t")
-		if !beside(name[:min(len(name), len(name)-len(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz_")))]) {
+		rest := strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz_")
+		if !beside(strings.TrimSuffix(name, rest)) {
 			kept = append(kept, line)
 		}
 	}
