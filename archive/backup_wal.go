@@ -30,7 +30,7 @@ const askAtOnce = 16
 // the server archives it in a moment.
 const (
 	firstPause = 100 * time.Millisecond
-	lastPause  = 5 * time.Second
+	lastPause  = 2 * time.Second
 )
 
 // waitWAL waits until all WAL that recovery of the backup needs to become
@@ -58,11 +58,10 @@ func (r *backupRun) waitWAL(ctx context.Context, end basebackup.End) error {
 			return err
 		}
 		if since := time.Since(began); since >= r.WALLimit {
-			what := fmt.Errorf("%w: %s has not come within %s", ErrWAL, missing, since.Round(time.Second))
 			if err != nil {
-				what = fmt.Errorf("%w: the archive could not be asked: %w", what, err)
+				return fmt.Errorf("whether %s, which the backup needs, is in the archive could not be found out within %s: %w", missing, r.WALLimit, err)
 			}
-			return what
+			return fmt.Errorf("%w: %s has not come within %s", ErrWAL, missing, r.WALLimit)
 		} else if r.Waiting != nil {
 			r.Waiting(WALWait{missing, since, err})
 		}

@@ -22,9 +22,7 @@ func (r *verifying) chain() {
 		}
 		r.histories()
 	}
-	if !r.Scope.Backups {
-		return
-	}
+	// Whether the WAL of a backup is there, the folders tell.
 	for _, b := range inv.Backups {
 		m := b.Manifest
 		if m == nil || !r.wantedBackup(b) {

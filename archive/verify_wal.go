@@ -186,9 +186,11 @@ func (r *verifying) wal(ctx context.Context) error {
 	done := &inOrder{left: make(map[string]int), save: func(dir string) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if base := path.Base(dir); base > r.state.Logs {
-			r.state.Logs = base
+		base := path.Base(dir)
+		if base <= r.state.Logs { // read once more
+			return nil
 		}
+		r.state.Logs = base
 		return r.save()
 	}}
 	return r.do(ctx, func(give func(job) bool) error {

@@ -194,6 +194,19 @@ func TestRestoreCheckTargets(t *testing.T) {
 		}
 		nothingLeft(t, dir)
 	})
+	t.Run("a folder that the server's user cannot enter", func(t *testing.T) {
+		t.Parallel()
+		if os.Geteuid() != 0 {
+			return // the server's user is this one
+		}
+		dir := t.TempDir() // root's own
+		must(t, os.Chmod(filepath.Dir(dir), 0o700))
+		report, r := s.drill(dir)
+		if r.code != 13 || !strings.Contains(report.Error, "the server's user ") || report.Seconds.Restore != 0 {
+			t.Fatalf("%s", r)
+		}
+		nothingLeft(t, dir)
+	})
 	t.Run("ended by a signal", func(t *testing.T) {
 		t.Parallel()
 		dir := testpg.Dir(t)

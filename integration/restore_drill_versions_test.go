@@ -32,7 +32,7 @@ func TestRestoreVersionsDrillAndStart(t *testing.T) {
 			nothingLeft(t, dir)
 
 			data, r := l.start("--bin-dir", l.primary.Bin, "--time", l.between)
-			if r.code != 0 || !strings.Contains(r.stdout, "recovery is paused at its target: recovery stopping before commit of transaction ") {
+			if r.code != 0 || !strings.Contains(r.stdout, ", paused at its target\n          recovery stopping before commit of transaction ") {
 				t.Fatalf("paused at a time: %s", r)
 			}
 			if got := l.primary.Query("select count(*), pg_is_in_recovery() from rows"); got != "1|t" {

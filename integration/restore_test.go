@@ -169,7 +169,7 @@ func TestRestoreTimelines(t *testing.T) {
 	other := s.restored("--name", "b", "--take-over", "--target-action", "promote")
 	must(t, other.WaitPrimary(soon))
 	waitContents(t, other, b.rows)
-	insert(other)
+	other.Archive(soon)
 	c := anInsert(t, other, "c")
 	other.Archive(soon)
 	waitStored(t, s, "00000003.history")

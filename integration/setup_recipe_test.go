@@ -54,7 +54,7 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 	// The backup goes to the archive, or the copy comes from the primary.
 	if !onPrimary {
 		from.env = []string{"PGHOST=" + old.Sockets, fmt.Sprintf("PGPORT=%d", old.Port)}
-		from.want(0, nil, "backup")
+		from.want(0, nil, "backup", "--checkpoint", "fast")
 		from.env = nil
 	}
 	r.takePassword(from)
@@ -67,7 +67,7 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 	r.want(0, []string{"caught up", streams(old)}, follow...)
 
 	// It follows, and takes no writes.
-	if out, err := old.Pgbench("-c", "2", "-t", "200"); err != nil {
+	if out, err := old.Pgbench("-c", "2", "-t", "50"); err != nil {
 		t.Fatal(out, err)
 	}
 	insert(old)

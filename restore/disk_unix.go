@@ -11,8 +11,7 @@ import (
 )
 
 // diskOf tells which file system the path lies on, or will lie on once it is
-// made, and how many bytes are free there for others than root. A half-done
-// restore counts as free: it goes first.
+// made, and how many bytes are free there for others than root.
 func diskOf(path string) (id uint64, free int64, ok bool) {
 	for {
 		info, err := os.Stat(path)

@@ -101,6 +101,9 @@ func (p *Plan) vacant() error {
 	case main.mark != nil && main.mark.Directory != p.Dir:
 		return locally("%s holds a half-done restore that belongs to %s", p.Dir, main.mark.Directory)
 	}
+	if main.mark != nil && main.control {
+		return nil // whole but for its marks, of which those of tablespaces go first
+	}
 	for _, t := range p.Tablespaces {
 		if t.To == "" {
 			continue
@@ -119,9 +122,9 @@ func (p *Plan) vacant() error {
 
 // folderState is what is in a folder that is to be filled.
 type folderState struct {
-	exists bool
-	full   bool // there is something in it
-	mark   *mark
+	full    bool // there is something in it
+	control bool // a pg_control among it
+	mark    *mark
 }
 
 func state(dir string) (folderState, error) {
@@ -138,7 +141,7 @@ func state(dir string) (folderState, error) {
 	if !info.IsDir() {
 		return folderState{}, locally("%s is no folder", dir)
 	}
-	s := folderState{exists: true}
+	var s folderState
 	f, err := os.Open(dir)
 	if err != nil {
 		return s, local(err)
@@ -153,6 +156,8 @@ func state(dir string) (folderState, error) {
 	if !s.full {
 		return s, nil
 	}
+	_, err = os.Lstat(filepath.Join(dir, controlFile))
+	s.control = err == nil
 	s.mark, err = readMark(dir)
 	return s, err
 }
@@ -174,6 +179,7 @@ func (p *Plan) roomy() error {
 			disks[id] = &disk{free: free, path: path}
 		}
 		disks[id].need += need
+		disks[id].free += halfDone(path)
 	}
 	for i, t := range p.Tablespaces {
 		if t.To == "" {
@@ -190,4 +196,21 @@ func (p *Plan) roomy() error {
 		}
 	}
 	return nil
+}
+
+// halfDone is about what an unfinished restore takes in the folder, which goes
+// before another one begins. In bytes.
+func halfDone(dir string) (size int64) {
+	if s, err := state(dir); err != nil || s.mark == nil {
+		return 0
+	}
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				size += info.Size()
+			}
+		}
+		return nil // what cannot be seen counts for nothing
+	})
+	return size
 }

@@ -111,18 +111,20 @@ func (r *Restorer) open(p *Plan) (*folders, error) {
 			return nil, err
 		}
 		switch {
+		case f.whole:
+			return t, nil
 		case old.full && (old.mark == nil || old.mark.Directory != p.Dir):
 			return nil, locally("%s is not empty", dir)
 		case old.full && t == f.all[0]:
 			if f.whole, err = f.isWhole(t, *old.mark, m); err != nil {
 				return nil, err
 			}
+			if f.whole {
+				return t, nil
+			}
 			m.Created = old.mark.Created
 		default:
 			m.Created = made
-		}
-		if f.whole {
-			return t, nil
 		}
 		if err := local(t.Chmod(".", 0o700)); err != nil {
 			return nil, err

@@ -29,7 +29,8 @@ func (p *program) backupCommand() *cli.Command {
 			"below base/ in the cluster's archive. It connects as psql does: PGHOST, PGPORT,\n" +
 			"PGUSER, PGPASSFILE and the options below; the role needs REPLICATION.\n" +
 			"In the end it waits until the archive holds all WAL that the backup needs. Only\n" +
-			"then is there a backup; one that does not come so far is removed again.\n\n" +
+			"then is there a backup; one that does not come so far is removed again.\n" +
+			"The setting timeout does not bound it; silence does, and --wal-timeout.\n\n" +
 			"Exits 0 when backup and WAL are in the archive, on stable storage. Otherwise:\n\n" +
 			"   2 command line            3 configuration         7 archive not usable\n" +
 			"   8 archive unreachable     9 login, host key      10 permission\n" +
@@ -170,7 +171,7 @@ func (b *backupCall) run(ctx context.Context, s store) (m basebackup.Manifest, e
 		}
 		info := src.Info()
 		b.standby = info.Standby
-		b.tell(fmt.Sprintf("backup of cluster %d, PostgreSQL %s, from %s on timeline %d", info.SystemID, info.PostgreSQL, info.StartLSN, info.Timeline))
+		b.tell(fmt.Sprintf("cluster %d, PostgreSQL %s, from %s on timeline %d", info.SystemID, info.PostgreSQL, info.StartLSN, info.Timeline))
 		if !b.quiet {
 			b.progress = b.voice.progress("backup", info.Size)
 		}

@@ -247,7 +247,7 @@ func (c *checkup) checkWrite(ctx context.Context) (written bool) {
 	if err != nil {
 		c.fail("write", critical, err)
 	}
-	if gone := c.remove(ctx, name); gone != nil && err == nil {
+	if gone := c.store.Remove(ctx, name); gone != nil && err == nil {
 		c.fail("write", critical, gone)
 		err = gone
 	}
@@ -267,29 +267,13 @@ func (c *checkup) checkWrite(ctx context.Context) (written bool) {
 	return true
 }
 
-// remove removes a file, where the store can.
-func (c *checkup) remove(ctx context.Context, name string) error {
-	if r, ok := c.store.(interface {
-		Remove(ctx context.Context, name string) error
-	}); ok {
-		return r.Remove(ctx, name)
-	}
-	return nil
-}
-
 // maxSkew is how far two clocks may be apart before that is worth a word.
 const maxSkew = time.Minute
 
 // checkClock compares the archive's clock with this machine's.
 func (c *checkup) checkClock(ctx context.Context) {
-	clock, ok := c.store.(interface {
-		Now(ctx context.Context, dir string) (time.Time, error)
-	})
-	if !ok {
-		return
-	}
 	before := time.Now()
-	there, err := clock.Now(ctx, c.cluster.Tmp())
+	there, err := c.store.Now(ctx, c.cluster.Tmp())
 	after := time.Now()
 	if err != nil {
 		c.fail("clock", unknown, err)
@@ -322,13 +306,7 @@ func aheadOf(skew time.Duration) string {
 
 // checkSpace looks at the archive's disk.
 func (c *checkup) checkSpace(ctx context.Context) {
-	disk, ok := c.store.(interface {
-		Space(ctx context.Context) (transport.Space, error)
-	})
-	if !ok {
-		return
-	}
-	room, err := disk.Space(ctx)
+	room, err := c.store.Space(ctx)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		c.say("disk", healthy, "the archive's server does not tell how full its disk is")

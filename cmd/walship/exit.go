@@ -119,6 +119,7 @@ func classCode(err error) int {
 		{errUsage, exitUsage},
 		{pgrun.ErrUnreached, exitUnreached},
 		{errDrill, exitDamaged},
+		{errPlace, exitLocal},
 		{errFaults, exitDamaged},
 		{pgrun.ErrOwner, exitLocal},
 		{pgrun.ErrNoServer, exitLocal},

@@ -69,15 +69,11 @@ func commandHelp(c *cli.Command) string {
 		}
 		switch f := f.(type) {
 		case *cli.BoolFlag:
-			option(&own, "--"+name, f.Usage)
+			option(&own, flagNames(f), f.Usage)
 		case *cli.StringSliceFlag:
-			option(&own, "--"+name+" VALUE", f.Usage)
+			option(&own, flagNames(f)+" VALUE", f.Usage)
 		case *cli.StringFlag:
-			long := "--" + name
-			if len(name) == 1 {
-				long = "-" + name
-			}
-			option(&own, long+" VALUE", f.Usage)
+			option(&own, flagNames(f)+" VALUE", f.Usage)
 		}
 	}
 	if own.Len() > 0 {
@@ -87,6 +83,19 @@ func commandHelp(c *cli.Command) string {
 		b.WriteString("\nSettings, each also a variable (WALSHIP_ARCHIVE) or a line of walship.toml:\n" + settings.String())
 	}
 	return b.String()
+}
+
+// flagNames lists a flag's names, the short one first.
+func flagNames(f cli.Flag) string {
+	var short, long []string
+	for _, name := range f.Names() {
+		if len(name) == 1 {
+			short = append(short, "-"+name)
+		} else {
+			long = append(long, "--"+name)
+		}
+	}
+	return strings.Join(append(short, long...), ", ")
 }
 
 // option writes one option, its text indented below it.

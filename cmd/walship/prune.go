@@ -280,6 +280,7 @@ func numbered(n int64, what string) string {
 // The schema of walship prune --json, which docs/prune.md describes. Fields are
 // added, never renamed or removed.
 type jsonPrune struct {
+	Version   int               `json:"format_version"`
 	SystemID  uint64            `json:"system_identifier,string"`
 	DryRun    bool              `json:"dry_run"`
 	Cut       *jsonCut          `json:"keeps_wal_from"` // null: all WAL stays
@@ -330,7 +331,7 @@ type jsonFreed struct {
 
 func (o *prunePrinter) json(dry bool, freed *archive.Freed) error {
 	plan := o.plan
-	j := jsonPrune{SystemID: o.cluster.SystemID, DryRun: dry, Backups: []jsonHeld{}, Abandoned: []jsonAbandonment{},
+	j := jsonPrune{Version: 1, SystemID: o.cluster.SystemID, DryRun: dry, Backups: []jsonHeld{}, Abandoned: []jsonAbandonment{},
 		WAL: jsonPruned{plan.Files, plan.Bytes}, Temporary: plan.Temporary}
 	if plan.HasCut {
 		j.Cut = &jsonCut{plan.Cut.String(), plan.CutLSN, plan.CutWhy}

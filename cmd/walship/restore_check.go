@@ -162,10 +162,10 @@ func (d *drilling) run(ctx context.Context, conf *config.Config) (err error) {
 		d.say("restore: cleared away %s, which a drill that was killed had left", path)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", restore.ErrLocal, err)
+		return fmt.Errorf("%w: %w", errPlace, err)
 	}
 	if d.place, err = drill.NewPlace(d.dir, d.owner); err != nil {
-		return transport.WithHint(fmt.Errorf("%w: throwaway folder: %w", restore.ErrLocal, err), "--dir FOLDER puts it elsewhere")
+		return transport.WithHint(fmt.Errorf("%w: throwaway folder: %w", errPlace, err), "--dir FOLDER puts it elsewhere")
 	}
 	fault.At("drill.place")
 	defer func() {
@@ -173,9 +173,12 @@ func (d *drilling) run(ctx context.Context, conf *config.Config) (err error) {
 			err = errors.Join(err, d.server.Stop(context.Background(), 0))
 		}
 		if removed := d.place.Remove(); removed != nil {
-			err = errors.Join(err, fmt.Errorf("%w: the throwaway folder is left: %w", restore.ErrLocal, removed))
+			err = errors.Join(err, fmt.Errorf("%w: the throwaway folder is left: %w", errPlace, removed))
 		}
 	}()
+	if err := d.admitted(conf); err != nil {
+		return err
+	}
 	if err := d.restoreCopy(ctx, conf); err != nil {
 		return err
 	}
@@ -183,6 +186,30 @@ func (d *drilling) run(ctx context.Context, conf *config.Config) (err error) {
 		return err
 	}
 	return d.check(ctx)
+}
+
+// admitted finds out before the work what the server's user is kept from, if that
+// is not this one: the place, this program, and its configuration.
+func (d *drilling) admitted(conf *config.Config) error {
+	if d.owner.UID == os.Geteuid() {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPlace, err)
+	}
+	words := []string{self, "version"}
+	if conf.File != "" {
+		words = []string{self, "config", "--config", conf.File}
+	}
+	for _, attempt := range [][]string{{"/bin/sh", "-c", `cd -- "$1"`, "sh", d.place.Data()}, words} {
+		if out, err := d.owner.Command(attempt[0], attempt[1:]...).CombinedOutput(); err != nil {
+			what, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+			return transport.WithHint(fmt.Errorf("%w: the server's user %s: %w: %s", errPlace, d.owner.Name, err, what),
+				"the drill's server runs as "+d.owner.Name+", who has to be able to enter "+d.dir+", to run "+self+" and to read its configuration and its key")
+		}
+	}
+	return nil
 }
 
 // drillOwner is as whom the server runs: this user, and for root the owner of
@@ -233,7 +260,7 @@ func (d *drilling) restoreCopy(ctx context.Context, conf *config.Config) (err er
 		return transport.WithHint(err, "install that version, or say where it is: --bin-dir FOLDER")
 	}
 	if free, ok := drill.Free(d.dir); ok && free < plan.Manifest.Size+headroom(plan) {
-		return transport.WithHint(fmt.Errorf("%w: %s has %s free, the drill needs %s", restore.ErrLocal, d.dir, bytesText(free), bytesText(plan.Manifest.Size+headroom(plan))),
+		return transport.WithHint(fmt.Errorf("%w: %s has %s free, the drill needs %s", errPlace, d.dir, bytesText(free), bytesText(plan.Manifest.Size+headroom(plan))),
 			"--dir FOLDER puts the throwaway folder elsewhere")
 	}
 	bar := d.progress("restore", plan.Manifest.Size)
@@ -261,7 +288,7 @@ func (d *drilling) recover(ctx context.Context) error {
 	c := drill.Conf{Place: d.place, Owner: d.owner, Version: d.plan.Version, Jobs: d.jobs, Preload: true}
 	for {
 		if err := c.Write(settings); err != nil {
-			return fmt.Errorf("%w: %w", restore.ErrLocal, err)
+			return fmt.Errorf("%w: %w", errPlace, err)
 		}
 		out, err := d.start(ctx)
 		libraries := drill.Libraries(settings)
@@ -294,7 +321,7 @@ func (d *drilling) settings() ([]pgdata.Setting, error) {
 	}
 	auto, err := pgdata.ReadConf(filepath.Join(d.place.Data(), "postgresql.auto.conf"))
 	if err != nil && d.plan.Version >= 120000 {
-		return nil, fmt.Errorf("%w: %w", restore.ErrLocal, err)
+		return nil, fmt.Errorf("%w: %w", errPlace, err)
 	}
 	return append(all, auto...), nil
 }
@@ -302,7 +329,7 @@ func (d *drilling) settings() ([]pgdata.Setting, error) {
 func (d *drilling) start(ctx context.Context) (pgrun.Outcome, error) {
 	server, err := pgrun.Start(pgrun.Options{Install: d.install, Data: d.place.Data(), Owner: d.owner, Log: d.place.Log(), Tied: true})
 	if err != nil {
-		return pgrun.Outcome{}, fmt.Errorf("%w: %w", restore.ErrLocal, err)
+		return pgrun.Outcome{}, fmt.Errorf("%w: %w", errPlace, err)
 	}
 	d.server = server
 	bar, shown := d.replayProgress(d.plan)
@@ -326,12 +353,14 @@ func (d *drilling) check(ctx context.Context) error {
 		Jobs: d.jobs, Share: d.share, Seed: d.seed, Progress: bar.add,
 		Found: func(problem string) {
 			if found++; found <= mostProblems {
-				d.say("restore: damage: %s", problem)
 				d.result.Check.FirstProblems = append(d.result.Check.FirstProblems, oneLine(problem))
 			}
 		},
 	})
 	bar.stop()
+	for _, problem := range d.result.Check.FirstProblems {
+		d.say("restore: damage: %s", problem)
+	}
 	d.result.Seconds.Check = seconds(time.Since(began))
 	d.result.checked(r, d.checkOptions)
 	if err != nil {
@@ -344,6 +373,9 @@ func (d *drilling) check(ctx context.Context) error {
 	}
 	return nil
 }
+
+// errPlace is a drill that this machine is not fit for.
+var errPlace = errors.New("the drill cannot take place here")
 
 // errDrill is a restored database that its check has found damaged.
 var errDrill = errors.New("the copy is damaged")

@@ -92,12 +92,15 @@ func (s starting) andPrint(p *program, x *cli.Context, plan *restore.Plan, res *
 		return err
 	}
 	p.print("recovery  in %s: %s", out.Took.Round(100*time.Millisecond), standing(server, out))
+	if out.Report.Stop != "" {
+		p.print("          %s", out.Report.Stop)
+	}
 	if out.Report.Last != "" {
 		p.print("          last transaction of %s", out.Report.Last)
 	}
 	p.print("log       %s", server.Log)
-	if step := nextStep(s.install, server, out); step != "" {
-		p.print("next      %s", step)
+	if out.Standing == pgrun.Shut {
+		p.print("start     %s", startCommand(s.install, plan.Dir))
 	}
 	return nil
 }
@@ -134,14 +137,13 @@ func (p *program) startRestored(ctx context.Context, install pgrun.Install, plan
 	}
 	switch {
 	case signalOf(ctx) != nil:
-		p.hint(fmt.Sprintf("the server has been stopped; %s goes on where it was", startCommand(install, plan.Dir)))
+		p.say("restore: the server has been stopped; %s goes on where it was", startCommand(install, plan.Dir))
 	case errors.Is(err, pgrun.ErrUnreached):
 		if ran {
 			p.warn("the server had opened without having found its target; it has been stopped, so that nobody works with it")
 		}
-		err = transport.WithHint(err, "restore again with a target that is in the WAL; the server's log is "+log)
 	case transport.Hint(err) == "":
-		err = transport.WithHint(err, "the server's log is "+log)
+		err = transport.WithHint(err, fmt.Sprintf("the copy is whole; once that is mended, %s; the server's log is %s", startCommand(install, plan.Dir), log))
 	}
 	return server, out, err
 }
@@ -222,37 +224,19 @@ func askRecovery(ctx context.Context, s *pgrun.Server, owner pgrun.Owner) (pgrun
 
 // standing says where a recovery has come to stand.
 func standing(s *pgrun.Server, out pgrun.Outcome) string {
-	at := ""
-	if out.Report.Stop != "" {
-		at = ": " + out.Report.Stop
-	}
 	switch out.Standing {
 	case pgrun.Paused:
-		return fmt.Sprintf("the server runs (process %d) and recovery is paused at its target%s", s.Pid, at)
+		return fmt.Sprintf("the server runs (process %d), paused at its target", s.Pid)
 	case pgrun.Shut:
-		return "the server has shut down at its target" + at
+		return "the server has shut down at its target"
 	case pgrun.Following:
-		return fmt.Sprintf("the server runs (process %d) as a standby and is consistent", s.Pid)
+		return fmt.Sprintf("the server runs (process %d), a consistent standby", s.Pid)
 	}
+	on := ""
 	if out.Report.Timeline != 0 {
-		at = fmt.Sprintf(" on timeline %d%s", out.Report.Timeline, at)
+		on = fmt.Sprintf(" on timeline %d", out.Report.Timeline)
 	}
-	return fmt.Sprintf("the server runs (process %d) and is open%s", s.Pid, at)
-}
-
-// nextStep is what a person may want to do now.
-func nextStep(install pgrun.Install, s *pgrun.Server, out pgrun.Outcome) string {
-	switch out.Standing {
-	case pgrun.Paused:
-		resume := "pg_wal_replay_resume"
-		if install.Version < 100000 {
-			resume = "pg_xlog_replay_resume"
-		}
-		return fmt.Sprintf("look at the data; then SELECT %s() opens the server there, or stop it and restore to another target", resume)
-	case pgrun.Shut:
-		return startCommand(install, s.Data) + " starts it again"
-	}
-	return ""
+	return fmt.Sprintf("the server runs (process %d) and is open%s", s.Pid, on)
 }
 
 // socketConn is a connection string for a socket.

@@ -18,6 +18,11 @@ import (
 func (o Options) amcheck(ctx context.Context, program string, databases []string, result *Result) error {
 	common := []string{"--host", o.Host, "--port", strconv.Itoa(o.Port), "--username", o.User,
 		"--jobs", strconv.Itoa(max(1, o.Jobs)), "--install-missing", "--progress", "--no-strict-names"}
+	for _, database := range databases {
+		if err := o.update(ctx, database); err != nil {
+			return err
+		}
+	}
 	if o.Share >= 1 {
 		return o.runAmcheck(ctx, program, append(common, "--all"), result)
 	}
@@ -37,7 +42,7 @@ func (o Options) amcheck(ctx context.Context, program string, databases []string
 			patterns, size = nil, 0
 			return o.runAmcheck(ctx, program, args, result)
 		}
-		err = o.relations(ctx, c, s, kindsOf(c.Version(), false), func(r relation) error {
+		err = o.relations(ctx, c, s, false, func(r relation) error {
 			pattern := "--table=" + ident(database) + "." + r.quoted()
 			patterns = append(patterns, pattern)
 			if size += len(pattern); size < maxPatterns {
@@ -51,6 +56,24 @@ func (o Options) amcheck(ctx context.Context, program string, databases []string
 		if err = errors.Join(err, c.Close()); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// update brings the extension to its newest version where it is there already: an
+// older one lacks functions that pg_amcheck calls, which would look like damage.
+func (o Options) update(ctx context.Context, database string) error {
+	c, err := o.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	there, err := c.Value(ctx, "SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'")
+	if err == nil && there != "0" {
+		_, err = c.Query(ctx, "ALTER EXTENSION amcheck UPDATE")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: database %s: %w", ErrCheck, database, err)
 	}
 	return nil
 }
@@ -95,8 +118,12 @@ func (o Options) runAmcheck(ctx context.Context, program string, args []string, 
 	problems := make(chan int64)
 	go func() { problems <- o.problems(stdout) }()
 	var relations, pages int64
+	skipped := ""
 	complaint := eachLine(stderr, func(line string) bool {
 		m := progressLine.FindStringSubmatch(line)
+		if strings.Contains(line, "skipping database") {
+			skipped = line
+		}
 		if m == nil {
 			return false
 		}
@@ -117,6 +144,8 @@ func (o Options) runAmcheck(ctx context.Context, program string, args []string, 
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case err == nil && skipped != "":
+		return fmt.Errorf("%w: %s", ErrCheck, skipped)
 	case err == nil:
 		return nil
 	case errors.As(err, &exit) && exit.ExitCode() == 2 && found > 0:

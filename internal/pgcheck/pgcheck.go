@@ -140,13 +140,13 @@ func (o Options) connect(ctx context.Context, database string) (*pgserver.Conn, 
 	return c, nil
 }
 
-// ConnString leads to a database of a server on this machine. PGSERVICE, where
-// it is set, is not asked.
+// ConnString leads to a database of a server on this machine, whatever PGHOST and
+// the like say.
 func ConnString(host string, port int, user, database string) string {
 	quote := func(s string) string {
 		return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 	}
-	return fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", quote(host), port, quote(user), quote(database))
+	return fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable options=''", quote(host), port, quote(user), quote(database))
 }
 
 // relation is a table to look at.
@@ -167,12 +167,16 @@ const page = 5000
 
 // relations calls fn with the tables of a database, those that the sample holds.
 // Memory does not grow with their number.
-func (o Options) relations(ctx context.Context, c *pgserver.Conn, s *sample, kinds string, fn func(relation) error) error {
+func (o Options) relations(ctx context.Context, c *pgserver.Conn, s *sample, toast bool, fn func(relation) error) error {
+	which := "c.relkind IN (" + kindsOf(c.Version(), toast) + ")"
+	if c.Version() >= 90300 {
+		which += " AND c.relispopulated" // a materialized view without data cannot be read
+	}
 	last := uint64(0)
 	for {
 		rows, err := c.Query(ctx, fmt.Sprintf("SELECT c.oid, c.relkind, n.nspname, c.relname, coalesce(pg_relation_size(c.oid), 0) "+
 			"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "+
-			"WHERE c.relkind IN (%s) AND n.nspname !~ '^pg_(toast_)?temp_' AND c.oid > '%d'::oid ORDER BY c.oid LIMIT %d", kinds, last, page))
+			"WHERE %s AND n.nspname !~ '^pg_(toast_)?temp_' AND c.oid > '%d'::oid ORDER BY c.oid LIMIT %d", which, last, page))
 		if err != nil {
 			return fmt.Errorf("%w: list of tables: %w", ErrCheck, err)
 		}
@@ -222,7 +226,8 @@ func (s *sample) takes() bool {
 	return true
 }
 
-// oldest is the first version with a feature, for messages and queries.
+// kindsOf are the kinds of relations that hold rows, toast tables among them if
+// wanted.
 func kindsOf(v pgdata.Version, toast bool) string {
 	kinds := "'r'"
 	if v >= 90300 {

@@ -43,7 +43,7 @@ func (o Options) readDatabase(ctx context.Context, database string, s *sample, r
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)
-		return o.relations(ctx, list, s, kindsOf(list.Version(), true), func(r relation) error {
+		return o.relations(ctx, list, s, true, func(r relation) error {
 			select {
 			case work <- r:
 				return nil
@@ -106,7 +106,10 @@ func (o Options) reconnect(ctx context.Context, database string) (*pgserver.Conn
 	for {
 		c, err := o.connect(ctx, database)
 		if err == nil {
-			return c, nil
+			if _, err = c.Query(ctx, "SET bytea_output = 'hex'"); err == nil { // the shortest form
+				return c, nil
+			}
+			_ = c.Close() // what was wrong is known
 		}
 		if time.Now().After(deadline) {
 			return nil, err

@@ -44,16 +44,23 @@ func AddAccess(text []byte, a Access, v pgdata.Version) []byte {
 	all := lines(text)
 	at := len(all)
 	for i := 0; i < len(all); {
-		begin, logical := i, ""
+		begin, logical, open := i, "", false
 		for { // from 14 on a backslash at the end continues a line
 			part := strings.TrimRight(all[i], "\r\n")
 			i++
 			rest, continued := strings.CutSuffix(part, `\`)
-			if !continued || v < v14 || i == len(all) {
+			if !continued || v < v14 {
 				logical += part
 				break
 			}
 			logical += rest
+			if open = i == len(all); open {
+				break
+			}
+		}
+		if open { // what came behind it would become a part of it
+			at = begin
+			break
 		}
 		switch match, method := a.match(logical, v); {
 		case match == never:

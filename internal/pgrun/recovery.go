@@ -143,7 +143,7 @@ func (o *Outcome) opened(r Recovery) error {
 	o.Standing = Opened
 	// What is silent, or speaks another language, has not said the contrary.
 	if r.Targeted && o.Report.Stop == "" && (o.Report.Done != 0 || o.Report.Redo != 0) {
-		return fmt.Errorf("%w: the server has opened at the end of the WAL, %s%s", ErrUnreached, o.Report.Done, o.Report.lastCommit())
+		return transport.WithHint(fmt.Errorf("%w: the server has opened at the end of the WAL, %s%s", ErrUnreached, o.Report.Done, o.Report.lastCommit()), unreachedHint)
 	}
 	return nil
 }
@@ -165,13 +165,21 @@ func (s *Server) endedAs(out Outcome) (Outcome, error) {
 	}
 	line, hint := r.Decisive()
 	if r.unreached() {
-		return out, fmt.Errorf("%w: %w: it says %q%s", ErrUnreached, ErrServerEnded, line, r.lastCommit())
+		return out, transport.WithHint(endedUnreached{fmt.Errorf("%w: the server says %q%s", ErrUnreached, line, r.lastCommit())}, unreachedHint)
 	}
 	if line == "" {
 		line = s.state.String()
 	}
 	return out, transport.WithHint(fmt.Errorf("%w: %s", ErrServerEnded, line), hint)
 }
+
+// unreachedHint goes with ErrUnreached.
+const unreachedHint = "the archived WAL ends before the target, or does not hold what it names on this timeline"
+
+// endedUnreached is an ErrUnreached of a server that is gone.
+type endedUnreached struct{ error }
+
+func (e endedUnreached) Unwrap() []error { return []error{e.error, ErrServerEnded} }
 
 func (r *Report) lastCommit() string {
 	switch {

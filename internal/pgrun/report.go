@@ -29,6 +29,7 @@ type Report struct {
 	hint    string
 	warning string
 	recent  string
+	printed string // what a command has printed since the server's last line
 }
 
 var (
@@ -77,6 +78,9 @@ func (r *Report) Line(line string) {
 		}
 		if r.fatal == "" || severity == "PANIC" {
 			r.fatal, r.cause = severity+":  "+text, r.recent
+			if strings.HasPrefix(text, "could not restore file") {
+				r.cause = r.printed
+			}
 		}
 		return
 	case "WARNING":
@@ -84,9 +88,9 @@ func (r *Report) Line(line string) {
 	}
 	r.event(text)
 	if severity == "LOG" || severity == "WARNING" || severity == "ERROR" {
-		r.recent = text
+		r.recent, r.printed = text, ""
 	} else if severity == "" && text != "" && !strings.HasPrefix(text, "\t") {
-		r.recent = text
+		r.recent, r.printed = text, text
 	}
 }
 
@@ -139,7 +143,7 @@ func (r *Report) Decisive() (line, hint string) {
 
 // explained reports whether the line before the server's last says what was wrong.
 func explained(fatal string) bool {
-	for _, vague := range []string{"contains errors", "could not create any", "could not bind", "could not load pg_hba.conf", "requested recovery stop point"} {
+	for _, vague := range []string{"could not restore file", "contains errors", "could not create any", "could not bind", "could not load pg_hba.conf", "requested recovery stop point"} {
 		if strings.Contains(fatal, vague) {
 			return true
 		}

@@ -59,6 +59,17 @@ walship: hint: recovery stops here so that nothing is lost; mend the cause and s
 			decisive: `FATAL:  could not restore file "000000010000000000000004" from archive: child process exited with exit code 126: fetch: 000000010000000000000004: connection refused`,
 			hint:     "is sshd running?",
 		},
+		"a restore_command that cannot be run": {
+			log: "sh: 1: /root/walship: Permission denied\n" + p + `FATAL:  could not restore file "00000002.history" from archive: child process exited with exit code 126
+`,
+			decisive: `FATAL:  could not restore file "00000002.history" from archive: child process exited with exit code 126: sh: 1: /root/walship: Permission denied`,
+		},
+		"a restore_command that is silent": {
+			log: p + `LOG:  restored log file "000000010000000000000003" from archive
+` + p + `FATAL:  could not restore file "000000010000000000000004" from archive: child process exited with exit code 126
+`,
+			decisive: `FATAL:  could not restore file "000000010000000000000004" from archive: child process exited with exit code 126`,
+		},
 		"a setting that does not exist": {
 			log: p + `LOG:  unrecognized configuration parameter "no_such" in file "/d/postgresql.conf" line 812
 ` + p + `FATAL:  configuration file "/d/postgresql.conf" contains errors

@@ -184,3 +184,33 @@ func TestNothingStaysBehind(t *testing.T) {
 		})
 	}
 }
+
+// A backup that is given up while the server is still writing its checkpoint,
+// which it spreads over minutes.
+func TestCancelledAtTheCheckpoint(t *testing.T) {
+	c := testpg.New(t, testpg.Options{Conf: map[string]string{"max_wal_size": "1GB"}})
+	must(t, c.Start())
+	c.Query("create table t as select n, repeat('x', 500) from generate_series(1, 20000) n")
+	for _, method := range []string{Protocol, Files} {
+		t.Run(method, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := errors.New("enough")
+			done := make(chan error, 1)
+			go func() {
+				s, err := StartBackup(ctx, BackupOptions{Params: params(c), Method: method})
+				if err == nil {
+					s.Close()
+				}
+				done <- err
+			}()
+			testpg.WaitFor(t, startLimit, "the backup to wait for its checkpoint", func() bool {
+				return c.Query("select count(*) from pg_stat_activity where application_name = 'walship' and wait_event like 'Checkpoint%'") == "1"
+			})
+			cancel(why)
+			if err := <-done; !errors.Is(err, why) {
+				t.Error(err)
+			}
+			nothingStays(t, c)
+		})
+	}
+}

@@ -157,7 +157,7 @@ func (s *filesSource) alive() error {
 	if time.Since(s.asked) < 5*time.Second {
 		return nil
 	}
-	err := s.sql.to.explain(s.ctx, s.sql.pg.CheckConn())
+	err := s.sql.to.explain(s.ctx, s.sql.pg.Ping(s.ctx))
 	s.asked = time.Now()
 	return err
 }
@@ -289,9 +289,9 @@ func (s *filesSource) passOver() error {
 			return err
 		}
 	}
-	s.file.Close()
+	err := s.file.Close()
 	s.file = nil
-	return nil
+	return localError(err)
 }
 
 // rereadPage reads a page of the current file again.
@@ -331,7 +331,7 @@ func (s *filesSource) Close() error {
 		s.walk.close()
 	}
 	if s.file != nil {
-		s.file.Close()
+		_ = s.file.Close()
 	}
 	err := s.mode.abandon()
 	_ = s.sql.Close()

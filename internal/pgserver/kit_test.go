@@ -123,16 +123,6 @@ func (b *taken) unpack(t testing.TB, s basebackup.Source, e basebackup.Entry) er
 	return err
 }
 
-// find returns the entry of a path in the data directory.
-func (b *taken) find(path string) (basebackup.Entry, bool) {
-	for _, e := range b.entries {
-		if e.Path == path && e.Tablespace == 0 {
-			return e, true
-		}
-	}
-	return basebackup.Entry{}, false
-}
-
 // restore makes a cluster of the backup that recovers from the archive.
 func (b *taken) restore(t testing.TB, wal string) *testpg.Cluster {
 	t.Helper()
@@ -150,7 +140,7 @@ func (b *taken) restore(t testing.TB, wal string) *testpg.Cluster {
 		}
 	}
 	must(t, testpg.Own(b.dir))
-	c := testpg.Restore(t, data)
+	c := testpg.Adopt(t, data)
 	c.SetConf(map[string]string{"archive_mode": "off"})
 	c.WriteRecovery(false, map[string]string{"restore_command": fmt.Sprintf("cp %s/%%f %%p", wal), "recovery_target_timeline": "latest"})
 	must(t, c.Start())

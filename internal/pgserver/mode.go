@@ -52,9 +52,10 @@ func (m *mode) begin(ctx context.Context, label string, fast bool) (walname.LSN,
 			m.on = false
 			return 0, m.already(err)
 		}
-		if now, _ := m.read(labelFile); len(before) > 0 || len(now) == 0 {
-			m.on = false // another's, or none
-		}
+		// Whether it was done shows in the label, unless it is another backup's.
+		now, _ := m.read(labelFile)
+		l, errLabel := walname.ParseBackupLabel(now)
+		m.on = len(before) == 0 && errLabel == nil && l.Label == label
 		return 0, err
 	}
 	lsn, err := walname.ParseLSN(text)

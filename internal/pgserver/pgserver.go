@@ -89,11 +89,11 @@ func connect(ctx context.Context, config *pgconn.Config) (*Conn, error) {
 	}
 	c := &Conn{pg: pg, to: to}
 	if c.version, err = majorVersion(c.ServerVersion()); err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, to.fail("%v", err)
 	}
 	if _, err := c.Query(ctx, session); err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, err
 	}
 	return c, nil

@@ -33,7 +33,7 @@ func (b *common) place(ctx context.Context, dir string) (*pgdata.Dir, error) {
 			"use the method protocol, or run walship there")
 	}
 	if dir == "" && said == "" {
-		return nil, transport.WithHint(fmt.Errorf("%w: role %s may not see where it is", ErrLocal, b.sql.to.user), "name it, or connect as a superuser")
+		return nil, transport.WithHint(fmt.Errorf("%w: role %s may not see where it is", ErrLocal, b.sql.to.user), "name the data directory, or connect as a superuser")
 	}
 	if dir == "" {
 		dir = said

@@ -30,8 +30,14 @@ func guarded(t *testing.T) *testpg.Cluster {
 	return c
 }
 
-func TestRefusals(t *testing.T) {
+func TestConnect(t *testing.T) {
 	c := guarded(t)
+	t.Run("defaults", func(t *testing.T) { defaults(t, c) })
+	t.Run("password file", func(t *testing.T) { passwordFile(t, c) })
+	t.Run("refusals", func(t *testing.T) { refusals(t, c) })
+}
+
+func refusals(t *testing.T, c *testpg.Cluster) {
 	for _, name := range []string{"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE"} {
 		t.Setenv(name, "")
 		must(t, os.Unsetenv(name))
@@ -98,8 +104,7 @@ func TestRefusals(t *testing.T) {
 }
 
 // The password file may have a line of its own for replication, as libpq's.
-func TestPasswordFile(t *testing.T) {
-	c := guarded(t)
+func passwordFile(t *testing.T, c *testpg.Cluster) {
 	file := filepath.Join(t.TempDir(), "pass")
 	t.Setenv("PGPASSFILE", file)
 	for _, uri := range []bool{false, true} {
@@ -121,8 +126,7 @@ func TestPasswordFile(t *testing.T) {
 	}
 }
 
-func TestDefaults(t *testing.T) {
-	c := guarded(t)
+func defaults(t *testing.T, c *testpg.Cluster) {
 	t.Setenv("PGHOST", c.Sockets)
 	t.Setenv("PGPORT", fmt.Sprint(c.Port))
 	t.Setenv("PGUSER", "plain")

@@ -22,7 +22,6 @@ type walker struct {
 	tablespace uint32
 	links      bool            // links to tablespaces belong to the backup: before 9.5
 	emptied    map[string]bool // more folders without their content
-	skip       map[string]bool // in pg_tblspc: real folders that are walked, so none
 	warn       func(string)
 
 	open []*folder
@@ -67,7 +66,7 @@ func (w *walker) next() (basebackup.Entry, *os.File, error) {
 		if len(d.names) == 0 {
 			names, err := d.file.Readdirnames(namesAtOnce)
 			if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) {
-				d.file.Close()
+				_ = d.file.Close() // was only read
 				w.open = w.open[:len(w.open)-1]
 				continue
 			}
@@ -161,7 +160,7 @@ func (w *walker) regular(e basebackup.Entry, full string) (basebackup.Entry, *os
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		f.Close()
+		_ = f.Close()
 		return basebackup.Entry{}, nil, localError(err)
 	}
 	e.Size = info.Size()
@@ -170,7 +169,7 @@ func (w *walker) regular(e basebackup.Entry, full string) (basebackup.Entry, *os
 
 func (w *walker) close() {
 	for _, d := range w.open {
-		d.file.Close()
+		_ = d.file.Close()
 	}
 	w.open = nil
 }

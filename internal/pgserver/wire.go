@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,9 +18,11 @@ import (
 // message at a time and keeps none.
 type wire struct {
 	ctx   context.Context
-	stop  func() bool // ends the watch over ctx
+	stop  func() bool    // ends the watch over ctx
+	pg    *pgconn.PgConn // of which only CancelRequest is used
 	conn  net.Conn
 	front *pgproto3.Frontend
+	sends atomic.Bool // the server has begun to answer
 	to    target
 	warn  func(string)
 
@@ -28,9 +31,7 @@ type wire struct {
 	silence time.Duration
 	renewed time.Time
 
-	// warned are the first WARNINGs: the server reports a damaged page in one of
-	// them and only at the end that there was one.
-	warned []string
+	warned warned
 }
 
 // copySilence is how long a server that is sending may pause.
@@ -43,9 +44,8 @@ func newWire(ctx context.Context, pg *pgconn.PgConn, to target, warn func(string
 		_ = pg.Close(ctx)
 		return nil, to.explain(ctx, err)
 	}
-	w := &wire{ctx: ctx, conn: taken.Conn, front: taken.Frontend, to: to, warn: warn}
-	// A closed socket is how the server learns that nobody wants the backup any more.
-	w.stop = context.AfterFunc(ctx, func() { w.conn.Close() })
+	w := &wire{ctx: ctx, pg: pg, conn: taken.Conn, front: taken.Frontend, to: to, warn: warn}
+	w.stop = context.AfterFunc(ctx, w.hangUp)
 	w.front.Send(&pgproto3.Query{String: command})
 	if err := w.front.Flush(); err != nil {
 		w.close()
@@ -55,7 +55,20 @@ func newWire(ctx context.Context, pg *pgconn.PgConn, to target, warn func(string
 }
 
 func (w *wire) close() {
-	w.stop()
+	if w.stop() {
+		w.hangUp()
+	}
+}
+
+// hangUp closes the socket, by which a server that sends learns that nobody wants
+// the backup any more. One that is still busy with its checkpoint would learn it
+// only then, so it is told.
+func (w *wire) hangUp() {
+	if !w.sends.Load() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), 2*time.Second)
+		defer cancel()
+		_ = ctx
+	}
 	w.conn.Close()
 }
 
@@ -73,13 +86,17 @@ func (w *wire) receive() (pgproto3.BackendMessage, error) {
 		}
 		switch m := m.(type) {
 		case *pgproto3.NoticeResponse:
-			if notice(w.warn, m.Severity, m.SeverityUnlocalized, m.Message) && len(w.warned) < maxFound {
-				w.warned = append(w.warned, strings.ToValidUTF8(m.Message, "?"))
+			if notice(w.warn, m.Severity, m.SeverityUnlocalized, m.Message) {
+				w.warned.add(strings.ToValidUTF8(m.Message, "?"))
 			}
 		case *pgproto3.ParameterStatus:
 		case *pgproto3.ErrorResponse:
+			if w.ctx.Err() != nil {
+				return nil, context.Cause(w.ctx) // the answer to hangUp
+			}
 			return nil, w.failed(pgconn.ErrorResponseToPgError(m))
 		default:
+			w.sends.Store(true)
 			return m, nil
 		}
 	}
@@ -102,10 +119,7 @@ const dataCorrupted = "XX001"
 
 func (w *wire) failed(said *pgconn.PgError) error {
 	if said.Code == dataCorrupted {
-		if len(w.warned) == 0 {
-			return damage(strings.ToValidUTF8(said.Message, "?"))
-		}
-		return damage("the server says: " + strings.Join(w.warned, "; "))
+		return damage(w.warned.text(said))
 	}
 	return w.to.refused(said)
 }
@@ -131,7 +145,6 @@ type stream struct {
 	tagged bool // from 15: one CopyOut, whose messages begin with a letter
 	next   section
 	data   []byte // not yet read, of the current section
-	end    *pgproto3.RowDescription
 }
 
 // advance reads one message: data, the beginning of a section, or neither.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"walship/internal/basebackup"
@@ -241,4 +242,21 @@ func FuzzStream(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestWarned(t *testing.T) {
+	var w warned
+	said := &pgconn.PgError{Message: "checksum verification failure during base backup"}
+	if got := w.text(said); got != "the server says: checksum verification failure during base backup" {
+		t.Error(got)
+	}
+	w.add("something else")
+	for i := range 5 {
+		w.add(fmt.Sprintf("Prüfsumme in Datei »./base/5/%d.1«, Block 3: falsch", i))
+		w.add(fmt.Sprintf("file \"./base/5/%d.1\" has a total of 7 checksum verification failures", i))
+	}
+	got := w.text(said)
+	if want := "./base/5/0.1«, Block 3: falsch; "; !strings.Contains(got, want) || !strings.HasSuffix(got, "./base/5/2.1«, Block 3: falsch; and 2 more files") || strings.Contains(got, "total") {
+		t.Error(got)
+	}
 }
