@@ -29,14 +29,14 @@ demo: ## the main job, told as a story in a minute
 	scripts/deps demo
 	@go run ./integration/demo
 
-bench: ## push and fetch against scp, rsync, zstd | ssh and cp
+bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_basebackup
 	scripts/deps bench
 	go test -tags bench -count=1 -v -timeout 30m ./integration/bench
 
-test-versions: ## push, fetch and failover on PostgreSQL 10 to 18, from npm
+test-versions: ## push, fetch, failover, backup and restore on PostgreSQL 10 to 18, from npm
 	scripts/deps test
 	scripts/pg-versions 10 12 14 16 17 18
-	scripts/go-test -tags versions -timeout 30m -run Versions ./internal/testpg ./integration
+	scripts/go-test -tags versions -timeout 30m -run Versions ./internal/testpg ./internal/pgserver ./integration
 
 clean: ## removes what the targets have built and downloaded here
 	rm -rf bin .cache

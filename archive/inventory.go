@@ -118,6 +118,7 @@ type StoredFile struct {
 	Stored  string       // from the root of the archive
 	Size    int64        // stored, bytes
 	ModTime time.Time
+	Broken  string // why it cannot be whole, as far as a listing tells; "" if that tells nothing
 }
 
 // Take looks at what s holds of the cluster c. Without the cluster's own

@@ -118,7 +118,7 @@ func (t *taker) file(f StoredFile, vouched bool) error {
 	if err := t.inv.Geometry.Check(f.Name.Segment); err != nil {
 		why = err.Error()
 	}
-	if why != "" {
+	if f.Broken = why; why != "" {
 		t.broken(f.Stored, "%s", why)
 	}
 	if f.Name.Kind == walname.KindSegment && why == "" {

@@ -151,6 +151,7 @@ func (r *pruneRun) manifests(ctx context.Context) error {
 			if err := r.files(ctx, b.labels); err != nil {
 				return err
 			}
+			r.freed.WAL += int64(len(b.labels))
 			fault.At("prune.label-removed")
 		}
 		if b.Stored {

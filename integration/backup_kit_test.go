@@ -125,6 +125,9 @@ func (s *site) unpackByHand(id string) (data string) {
 	}
 	places := strings.NewReplacer("/srv/wal/ID/base/BACKUP", s.backupFolder(id), "NEW", data)
 	script := "set -e\n" + places.Replace(lines[0])
+	if m.ServerManifest == nil { // before 13
+		script = regexp.MustCompile(`(?m)^.*backup_manifest.*$`).ReplaceAllString(script, "")
+	}
 	space := regexp.MustCompile(`\n    mkdir -m 700 LOCATION.*\n.*\n`).FindString(string(page))
 	for _, ts := range m.Tablespaces {
 		to := filepath.Join(base, fmt.Sprint(ts.OID))

@@ -67,6 +67,44 @@ func TestBackupAndByHand(t *testing.T) {
 	}
 }
 
+// Both methods, under load.
+func TestBackupMethods(t *testing.T) {
+	t.Parallel()
+	backupMethods(t, testpg.Options{SegmentMB: 1})
+}
+
+func backupMethods(t *testing.T, o testpg.Options) {
+	s := newSite(t)
+	primary := newPrimary(t, s, o)
+	for _, method := range []string{"protocol", "files"} {
+		if out, err := primary.Pgbench("-i", "-q"); err != nil {
+			t.Fatal(out, err)
+		}
+		load := make(chan error, 1)
+		go func() {
+			_, err := primary.Pgbench("-n", "-c", "2", "-T", "1")
+			load <- err
+		}()
+		id := s.backup(primary, "--method", method)
+		must(t, <-load)
+		insert(primary)
+		want, err := contents(primary)
+		must(t, err)
+		primary.Archive(soon)
+		m := s.backupManifest(id)
+		if m.Method != method || m.PostgreSQL != fmt.Sprint(primary.Major) || (m.ServerManifest != nil) != (method == "protocol" && primary.Major >= 13) {
+			t.Errorf("%s: %+v", method, m)
+		}
+		recovered := testpg.Restore(t, s.unpackByHand(id))
+		recovered.WriteRecovery(false, s.recovering())
+		recovered.SetConf(map[string]string{"archive_mode": "off"})
+		must(t, recovered.Start())
+		must(t, recovered.WaitPrimary(soon))
+		waitContents(t, recovered, want)
+		must(t, recovered.Stop(testpg.Immediate))
+	}
+}
+
 // The result as JSON, with nothing else on standard output, and what a quiet call says.
 func TestBackupResult(t *testing.T) {
 	t.Parallel()

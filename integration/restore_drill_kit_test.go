@@ -108,16 +108,6 @@ func waitFile(t testing.TB, pattern string) string {
 	return found[0]
 }
 
-// appendFile appends to a file of the cluster's that the server has not read
-// again.
-func appendFile(t testing.TB, path, text string) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	must(t, err)
-	_, err = f.WriteString(text)
-	must(t, errors.Join(err, f.Close()))
-}
-
 // spoil overwrites bytes in the middle of a page of a relation's file.
 func spoil(t testing.TB, c *testpg.Cluster, relation string, page, at int, bytes string) {
 	t.Helper()

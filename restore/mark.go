@@ -25,7 +25,6 @@ type mark struct {
 	Target    string `json:"target"`
 	Timeline  uint32 `json:"timeline"`
 	Settings  string `json:"settings"` // a digest of all other options
-	Created   bool   `json:"created"`  // the folder was made by walship
 }
 
 func readMark(dir string) (*mark, error) {

@@ -126,11 +126,8 @@ func (r SegmentRun) String() string {
 
 // Result is what a restore has done.
 type Result struct {
-	Action  Action   // what the server does at the target; Promote for Latest
-	Archive bool     // archive_mode is as it was
-	Resumed bool     // an earlier run had done all but the last step
-	Owner   *Owner   // who the files were given to; nil: this process's user
-	Config  []string // what was changed in the copy's configuration, for people
+	Action  Action // what the server does at the target; Promote for Latest
+	Resumed bool   // an earlier run had done all but the last step
 }
 
 // Classes of errors of Plan and Run, beside ErrArchive, ErrLocal,

@@ -32,7 +32,7 @@ func (r *Restorer) Run(ctx context.Context, p *Plan) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{Owner: f.main.owner}
+	res := &Result{}
 	if f.whole {
 		// Only the marks were left.
 		res.Resumed = true
@@ -93,7 +93,7 @@ func (r *Restorer) open(p *Plan) (*folders, error) {
 	f := &folders{targets: make(map[uint32]target)}
 	m := p.mark()
 	add := func(dir string) (*tree, error) {
-		t, made, err := openTree(dir, owner)
+		t, err := openTree(dir, owner)
 		if t != nil {
 			f.all = append(f.all, t)
 		}
@@ -122,9 +122,6 @@ func (r *Restorer) open(p *Plan) (*folders, error) {
 			if f.whole {
 				return t, nil
 			}
-			m.Created = old.mark.Created
-		default:
-			m.Created = made
 		}
 		if err := local(t.Chmod(".", 0o700)); err != nil {
 			return nil, err
@@ -165,7 +162,7 @@ func (f *folders) isWhole(t *tree, old, now mark) (bool, error) {
 	if err != nil {
 		return false, local(err)
 	}
-	now.Created, now.Note = old.Created, old.Note
+	now.Note = old.Note // of another version, perhaps
 	if old != now {
 		return false, transport.WithHint(
 			locally("%s holds a whole restore of backup %s to %s that only lacks the removal of its marks", t.Name(), old.Backup, old.Target),

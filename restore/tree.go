@@ -29,24 +29,16 @@ func local(err error) error {
 
 // openTree makes the folder if it is not there, and what is missing above it,
 // and opens it.
-func openTree(dir string, owner *Owner) (t *tree, made bool, err error) {
-	switch err := os.Mkdir(dir, 0o700); {
-	case err == nil:
-		made = true
-	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, false, local(err)
-		}
-		made = true
-	case !errors.Is(err, fs.ErrExist):
-		return nil, false, local(err)
+func openTree(dir string, owner *Owner) (*tree, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, local(err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, made, local(err)
+		return nil, local(err)
 	}
-	t = &tree{root, owner}
-	return t, made, local(t.own("."))
+	t := &tree{root, owner}
+	return t, local(t.own("."))
 }
 
 // own gives a file or folder to the owner.

@@ -141,22 +141,23 @@ func (b *backupCall) whyNoWAL(ctx context.Context, missing string) string {
 	if err != nil {
 		return fmt.Sprintf("the server could not be asked why: %v", err)
 	}
-	change := "pg_switch_wal()"
+	change, folder := "pg_switch_wal()", "pg_wal"
 	if c.Version() < 100000 {
-		change = "pg_switch_xlog()"
+		change, folder = "pg_switch_xlog()", "pg_xlog"
 	}
 	switch {
 	case b.standby || a.Standby:
 		return "a standby does not end a segment by itself: on the primary, SELECT " + change + " does; the primary's pg_stat_archiver tells whether it archives"
 	case a.LastFailedIsLatest:
-		return fmt.Sprintf("the server's archiver fails, last with %s at %s, %d times in all: the server's log tells why, or in the data directory: walship push PATH NAME",
-			a.LastFailed, a.LastFailedTime.Format(time.RFC3339), a.Failed)
+		return fmt.Sprintf("the server's archiver fails, last with %s at %s, %d times in all: the server's log tells why, or in the data directory: walship push %s/%s %s",
+			a.LastFailed, a.LastFailedTime.Format(time.RFC3339), a.Failed, folder, a.LastFailed, a.LastFailed)
 	case a.Mode == "off" || a.Command == "" && a.Library == "":
-		return "the server does not archive: archive_mode is " + a.Mode + "; by hand in the data directory: walship push PATH NAME"
+		return "the server does not archive: archive_mode is " + a.Mode + "; by hand, in the data directory: walship push " + folder + "/NAME NAME"
 	case missing != "" && a.LastArchived >= missing && len(a.LastArchived) >= 24 && a.LastArchived[:8] == missing[:8]:
 		return fmt.Sprintf("the server has archived %s already: does its archive_command lead to this archive?", a.LastArchived)
 	case a.LastArchived != "":
-		return fmt.Sprintf("the server archived %s last, at %s; what waits is in pg_wal/archive_status: ls *.ready", a.LastArchived, a.LastArchivedTime.Format(time.RFC3339))
+		return fmt.Sprintf("the server archived %s last, at %s; what waits for it: ls %s/archive_status/*.ready",
+			a.LastArchived, a.LastArchivedTime.Format(time.RFC3339), folder)
 	}
 	return "the server has archived nothing yet: its log tells what its archive_command says"
 }

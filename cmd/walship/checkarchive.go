@@ -43,7 +43,7 @@ const newestFiles = 1000
 // look takes stock of the archive.
 func (c *checkup) look(ctx context.Context) {
 	inv, err := archive.Take(ctx, c.store, c.cluster, archive.Look{Each: func(f archive.StoredFile) error {
-		if f.Name.Kind == walname.KindSegment {
+		if f.Name.Kind == walname.KindSegment && f.Broken == "" {
 			if c.newest = append(c.newest, f); len(c.newest) >= 2*newestFiles {
 				c.newest = append(c.newest[:0], c.newest[newestFiles:]...)
 			}
@@ -213,7 +213,7 @@ func (c *checkup) checkHeads(ctx context.Context) {
 	switch {
 	case len(damaged) > 0:
 		c.say("files", critical, "%d damaged: %s: %s", len(damaged), damaged[0].Name, damaged[0].Why)
-		c.hint("if PostgreSQL still has the file, move the damaged one away and push it again: walship push PATH NAME; walship verify reads all files")
+		c.hint("if PostgreSQL still has the file, push it again, which puts it right: walship push PATH NAME; walship verify reads all files")
 	case failed != nil:
 		c.fail("files", unknown, failed)
 	default:

@@ -80,7 +80,7 @@ func (c *checkup) reportText(worst health) {
 	c.print("%s%s", p.grade(worst, line), c.figures.perfData())
 	for _, f := range c.findings {
 		mark := map[health]string{healthy: "ok", warning: "WARNING", critical: "CRITICAL", unknown: "UNKNOWN"}[f.health]
-		for i, text := range wrapped(strings.ReplaceAll(f.text, "|", "/"), p.width-21) {
+		for i, text := range wrapped(c.short(f.text), p.width-21) {
 			if i > 0 {
 				c.print("%21s%s", "", text)
 				continue
@@ -88,11 +88,21 @@ func (c *checkup) reportText(worst health) {
 			c.print("%s %-10s  %s", p.grade(f.health, fmt.Sprintf("%-8s", mark)), f.name, text)
 		}
 		if f.hint != "" {
-			for _, text := range wrapped("hint: "+strings.ReplaceAll(f.hint, "|", "/"), p.width-21) {
+			for _, text := range wrapped("hint: "+c.short(f.hint), p.width-21) {
 				c.print("%21s%s", "", p.faint(text))
 			}
 		}
 	}
+}
+
+// short is text for a line of the report. Which cluster's folder a file lies in
+// goes without saying.
+func (c *checkup) short(text string) string {
+	text = strings.ReplaceAll(text, "|", "/")
+	if c.cluster.SystemID == 0 {
+		return text
+	}
+	return strings.ReplaceAll(text, c.cluster.Folder()+"/", "")
 }
 
 // grade paints a text as its health is.

@@ -179,18 +179,22 @@ func (c *checkup) checkLag(a pgserver.Archiver) {
 	}
 }
 
-// checkRestoreCommand looks where a standby gets its WAL.
+// checkRestoreCommand looks where a standby gets its WAL. Before 12 the server
+// does not tell.
 func (c *checkup) checkRestoreCommand(ctx context.Context) {
-	command, err := c.server.Value(ctx, "SELECT setting FROM pg_settings WHERE name = 'restore_command'") // none before 12
+	if c.server.Version() < 120000 {
+		return
+	}
+	command, err := c.server.Value(ctx, "SHOW restore_command")
 	switch {
 	case err != nil:
 		c.fail("restore_command", unknown, err)
-	case command == "" && c.server.Version() >= 120000:
+	case command == "":
 		c.say("restore_command", warning, "it is empty: the standby can only stream")
 		c.hint("set restore_command = 'walship fetch %%f %%p'")
-	case command != "" && !strings.Contains(command, "walship"):
+	case !strings.Contains(command, "walship"):
 		c.say("restore_command", warning, "it is not walship's: %s", command)
-	case command != "":
+	default:
 		c.say("restore_command", healthy, "%s", command)
 	}
 }

@@ -277,7 +277,11 @@ func (l *lister) text(ctx context.Context, choice choice) error {
 
 // file writes one line of --long.
 func (l *lister) file(f archive.StoredFile) error {
-	_, err := fmt.Fprintf(l.out, "%-45s  %9s  %s\n", oneLine(path.Base(f.Stored)), bytesText(f.Size), l.time(f.ModTime))
+	text := fmt.Sprintf("%-45s  %9s  %s", oneLine(path.Base(f.Stored)), bytesText(f.Size), l.time(f.ModTime))
+	if f.Broken != "" {
+		text = l.red(text)
+	}
+	_, err := fmt.Fprintln(l.out, text)
 	return err
 }
 

@@ -21,7 +21,7 @@ type walChart struct {
 type walSlot struct{ segments, stored int64 }
 
 func (c *walChart) add(f archive.StoredFile) {
-	if f.Name.Kind != walname.KindSegment {
+	if f.Name.Kind != walname.KindSegment || f.Broken != "" {
 		return
 	}
 	at := c.begin(f.ModTime)

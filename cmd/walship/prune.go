@@ -91,9 +91,13 @@ func (p *program) prune(x *cli.Context) error {
 			return out.json(x.Bool("dry-run"), nil)
 		}
 		if !plan.Empty() {
+			p.print("")
 			p.print("nothing was removed (--dry-run)")
 		}
 		return nil
+	}
+	if !x.Bool("json") {
+		p.print("")
 	}
 	if asks {
 		if err := p.ask(x.Context, "remove "+out.sum()+"?"); err != nil {
@@ -226,7 +230,6 @@ func (o *prunePrinter) show() {
 	if plan.Empty() {
 		o.print("there is nothing to remove")
 	}
-	o.print("")
 }
 
 // bytes is what the plan would free.

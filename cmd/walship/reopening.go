@@ -44,7 +44,7 @@ func (r *reopening) use(do func(store) error) error {
 		r.mu.Lock()
 		if r.current == s {
 			r.current = nil
-			go s.Close() // what others still do with it fails, and is begun again
+			go func() { _ = s.Close() }() // what others still do with it fails, and is begun again
 		}
 		r.mu.Unlock()
 	}

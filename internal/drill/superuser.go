@@ -66,9 +66,9 @@ func (p *Place) FirstSuperuser(ctx context.Context, in pgrun.Install, o pgrun.Ow
 	case <-time.After(5 * time.Minute):
 	}
 	_ = syscall.Kill(cmd.Process.Pid, syscall.SIGQUIT) // it is not reaped yet
-	<-done
+	err := <-done
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	return "", fmt.Errorf("the superuser's name: PostgreSQL in single-user mode does not end")
+	return "", fmt.Errorf("the superuser's name: PostgreSQL in single-user mode does not end: %v", err)
 }

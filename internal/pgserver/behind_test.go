@@ -188,9 +188,10 @@ func TestNothingStaysBehind(t *testing.T) {
 // A backup that is given up while the server is still writing its checkpoint,
 // which it spreads over minutes.
 func TestCancelledAtTheCheckpoint(t *testing.T) {
-	c := testpg.New(t, testpg.Options{Conf: map[string]string{"max_wal_size": "1GB"}})
+	c := testpg.New(t, testpg.Options{Conf: map[string]string{"max_wal_size": "1GB", "shared_buffers": "64MB", "checkpoint_timeout": "1h"}})
 	must(t, c.Start())
-	c.Query("create table t as select n, repeat('x', 500) from generate_series(1, 20000) n")
+	// Some 3,000 pages to write, ten a second.
+	c.Query("create table t (n int, x text); insert into t select n, repeat('x', 500) from generate_series(1, 45000) n")
 	for _, method := range []string{Protocol, Files} {
 		t.Run(method, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())

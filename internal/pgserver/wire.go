@@ -67,7 +67,7 @@ func (w *wire) hangUp() {
 	if !w.sends.Load() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), 2*time.Second)
 		defer cancel()
-		_ = ctx
+		_ = w.pg.CancelRequest(ctx)
 	}
 	w.conn.Close()
 }
