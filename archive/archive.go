@@ -1,7 +1,8 @@
 // Package archive puts WAL into an archive. Push stores one file for PostgreSQL's
 // archive_command: nil means that this very content is in the archive, on stable
-// storage. Nothing that has been stored is ever replaced or removed; what cannot
-// be stored under its name is refused, with the reason.
+// storage. Nothing that has been stored is ever replaced; what cannot be stored
+// under its name is refused, with the reason. A Pruner removes what no backup
+// needs any more, a Verifier reads everything back, and Take tells what there is.
 package archive
 
 import (

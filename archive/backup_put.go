@@ -44,10 +44,7 @@ func (r *backupRun) upload(ctx context.Context, name string, part *basebackup.Pa
 	go func() {
 		defer close(up.done)
 		defer func() { <-r.slots }()
-		giveUp := func() { _ = from.CloseWithError(errBroken) }
-		stop := context.AfterFunc(ctx, giveUp)
-		defer stop()
-		up.ref, up.err = r.put(ctx, name, r.codec, from, giveUp)
+		up.ref, up.err = r.put(ctx, name, r.codec, from, func() { _ = from.CloseWithError(errBroken) })
 		if up.err != nil {
 			r.cancel(up.err)
 			return

@@ -49,10 +49,10 @@ func (r *backupRun) abandon(ctx context.Context, why error) error {
 	}
 	switch {
 	case err != nil && left > 0:
-		r.warn(fmt.Sprintf("of the unfinished backup, %d of %d files are left in %s (%v); without a manifest it is none, and the next walship backup removes them once they are a day old",
-			left, len(names), r.folder, err))
+		r.warn(fmt.Sprintf("up to %d files of the unfinished backup are left in %s (%v); without a manifest it is none, and the next walship backup removes them once they are a day old",
+			left, r.folder, err))
 	case err != nil:
-		r.warn(fmt.Sprintf("of the unfinished backup, the empty folder %s is left (%v)", r.folder, err))
+		r.warn(fmt.Sprintf("the empty folder %s of the unfinished backup is left (%v)", r.folder, err))
 	case len(names) > 0:
 		r.say(fmt.Sprintf("what was stored of backup %s has been removed", r.id))
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -222,12 +221,14 @@ covered: 1/2 to 1/3`},
 			s.wal("1/2-7", "2/6-8", "000000010000000000000006.partial.zst")
 			s.history(2, "1 0/6000148")
 			s.backup(1, 0x3000028, 0x3000138, noon)
-			s.backup(1, 0x6000028, 0x7000138, noon.Add(time.Hour)) // behind the fork
+			s.backup(1, 0x6000028, 0x7000138, noon.Add(time.Hour))   // behind the fork
+			s.backup(1, 0x5000028, 0x6000200, noon.Add(2*time.Hour)) // over it
 		}, `
 timeline 1: 6 in 1/2-7 +00000006.partial.zst
 timeline 2: 3 in 2/6-8
 backup at 1/3: 0/3000138 to 0/9000000 on 2
 backup at 1/6: 0/7000138 to 0/8000000 on 1
+backup at 1/5: 0/6000200 to 0/8000000 on 1
 covered: 1/2 to 2/8`},
 		{"a fork at the end of a segment", mb16, func(s *stock) {
 			s.wal("1/2-5", "2/6-8")
@@ -283,17 +284,18 @@ timeline 2: 0 in
 timeline 3: 2 in 3/4-5
 covered: 1/2 to 3/5`},
 		{"recovery that ended before its timeline began", mb16, func(s *stock) {
-			s.wal("1/2-8", "2/8-9", "3/5-6")
+			s.wal("1/2-5", "1/7-8", "2/8-9", "3/5-6")
 			s.history(2, "1 0/8000148")
 			s.history(3, "1 0/8000148", "2 0/5000148")
 			s.backup(1, 0x3000028, 0x3000138, noon)
-			s.backup(1, 0x6000028, 0x6000138, noon.Add(time.Hour))
+			s.backup(1, 0x7000028, 0x7000138, noon.Add(time.Hour))
 		}, `
-timeline 1: 7 in 1/2-8
+timeline 1: 6 in 1/2-5 1/7-8
 timeline 2: 2 in 2/8-9
 timeline 3: 2 in 3/5-6
+gap of 1: 1/6
 backup at 1/3: 0/3000138 to 0/7000000 on 3
-backup at 1/6: 0/6000138 to 0/9000000 on 1
+backup at 1/7: 0/7000138 to 0/9000000 on 1
 covered: 1/2 to 3/6`},
 		{"9.0 to 9.2: a fork within a segment, and at its end", mb16, func(s *stock) {
 			s.wal("1/2-5", "2/5-7", "3/8-9")
@@ -485,53 +487,4 @@ func TestLookAtRoot(t *testing.T) {
 	if _, err := LookAtRoot(t.Context(), transport.NewLocal(t.TempDir()+"/absent", transport.Full)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an absent root: %v", err)
 	}
-}
-
-// many is an archive of countless segments that exist only as names.
-type many struct {
-	*stock
-	logs, perLog uint32
-}
-
-func (m many) List(ctx context.Context, dir string, fn func(transport.FileInfo) error) error {
-	switch {
-	case dir == m.WAL():
-		for log := range m.logs {
-			if err := fn(transport.FileInfo{Name: fmt.Sprintf("00000001%08X", log), IsDir: true}); err != nil {
-				return err
-			}
-		}
-	case strings.HasPrefix(dir, m.WAL()+"/"):
-		for seg := range m.perLog {
-			if err := fn(transport.FileInfo{Name: fmt.Sprintf("%s%08X.zst", path.Base(dir), seg), Size: 4_000_000, ModTime: noon}); err != nil {
-				return err
-			}
-		}
-	default:
-		return m.stock.List(ctx, dir, fn)
-	}
-	return nil
-}
-
-// Memory does not grow with the number of segments.
-func TestInventoryMemory(t *testing.T) {
-	const logs, perLog = 200, 256
-	m := many{newStock(t, mb16, stored.Zstd), logs, perLog}
-	m.plant(m.WAL()+"/00000001000000C7/00000001000000C7000000FF.zst", make([]byte, 600)) // the one whose head is read
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	inv, err := Take(t.Context(), m, m.Cluster, Look{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if tl := inv.Timelines[0]; tl.Count != logs*perLog || len(tl.Runs) != 1 {
-		t.Fatalf("%d segments in %d runs", tl.Count, len(tl.Runs))
-	}
-	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 1<<20 {
-		t.Errorf("%d bytes are kept", kept)
-	}
-	runtime.KeepAlive(inv)
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"walship/internal/async"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/internal/walpage"
@@ -24,13 +23,11 @@ const listAhead = 32
 
 // logs looks at the folders of WAL, in order.
 func (t *taker) logs(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	root := t.inv.Cluster.WAL()
 	var folders []string
 	err := t.List(ctx, root, func(e transport.FileInfo) error {
 		if _, ok := logFolder(e); ok {
-			folders = append(folders, e.Name)
+			folders = append(folders, path.Join(root, e.Name))
 		} else {
 			t.inv.Strays.add(path.Join(root, e.Name), e)
 		}
@@ -40,24 +37,7 @@ func (t *taker) logs(ctx context.Context) error {
 		return err
 	}
 	sort.Strings(folders)
-
-	var ahead []*async.Result[[]transport.FileInfo]
-	next := 0
-	for i, folder := range folders {
-		for ; next < len(folders) && next < i+listAhead; next++ {
-			dir := path.Join(root, folders[next])
-			ahead = append(ahead, async.Go(func() ([]transport.FileInfo, error) { return t.list(ctx, dir) }))
-		}
-		entries, err := ahead[0].Wait()
-		ahead = ahead[1:]
-		if err == nil {
-			err = t.log(path.Join(root, folder), entries)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return listInOrder(ctx, t.Reader, folders, t.log)
 }
 
 // logFolder tells which timeline and log a folder of WAL is of.

@@ -80,6 +80,7 @@ func TestPruneWhatGoes(t *testing.T) {
 		strings.TrimSuffix(p.at(1, 7), ".zst"), strings.TrimSuffix(p.at(1, 7), ".zst") + "." + strings.Repeat("ab", 32) + ".sha256"}
 	goes[0] = strings.TrimSuffix(p.at(1, 2), ".zst") + ".partial.zst"
 	stays := []string{p.c.WAL() + "/0000000100000000/README", p.c.WAL() + "/0000000100000001/" + p.name(1, 1).String() + ".zst", p.c.WAL() + "/x",
+		p.c.WAL() + "/0000000200000000/00000002.history.zst",
 		p.c.WAL() + "/0000000100000000/0000000100000000000000FF.zst"} // no segment has that number here
 	for _, name := range append(slices.Clone(goes), stays...) {
 		p.plant(name, make([]byte, 600))
@@ -118,7 +119,7 @@ func TestPruneWhatGoes(t *testing.T) {
 	if freed.WAL != plan.Files {
 		t.Errorf("freed %d files, planned %d", freed.WAL, plan.Files)
 	}
-	if text := strings.Join(said, "\n"); len(said) != 2 || !strings.Contains(text, "0000000100000000 stays") || !strings.Contains(text, "0000000100000001 stays") {
+	if text := strings.Join(said, "\n"); len(said) != 3 || !strings.Contains(text, "0000000100000000 stays") || !strings.Contains(text, "0000000100000001 stays") {
 		t.Errorf("said %q", said)
 	}
 }
@@ -211,10 +212,10 @@ func TestPruneKeepFromAndBackups(t *testing.T) {
 	p.left(to(3, 30))
 	p.prune(Rules{KeepFrom: keepFrom(t, p.name(1, 11).String()+".00000028.backup")})
 	p.left(to(11, 30))
-	id := p.backup(1, 12, 12)
+	id, last := p.backup(1, 12, 12), p.backup(1, 25, 25)
 	p.label(1, 20, 20)
 	p.prune(Rules{KeepFrom: keepFrom(t, p.name(1, 20).String()+".00000028.backup")})
-	p.left(to(12, 30), id)
+	p.left(to(12, 30), id, last)
 }
 
 // A backup known by its label counts, but takes no stored backup's place.
@@ -406,6 +407,18 @@ func TestPruneNewestTimeline(t *testing.T) {
 	}
 }
 
+// Nor does the end of the newest timeline go out of reach behind a hole.
+func TestPruneNewestEnd(t *testing.T) {
+	p, ids := threeBackups(t)
+	p.lose(p.at(1, 18))
+	p.old(40*aDay, ids[0])
+	p.old(40*aDay, ids[2]) // stored by another host's clock
+	plan, _ := p.prune(Rules{OlderThan: 30 * aDay})
+	if got := p.backupsLeft(); !slices.Equal(got, ids[1:]) || plan.Held[2].Why != "timeline 1, the newest, can be restored from no other to its end" {
+		t.Errorf("left %q: %+v", got, plan.Held)
+	}
+}
+
 // The WAL that a backup needs may lie on the timeline that left its own behind
 // its end, in the segment in which it ends.
 func TestPruneBackupAtFork(t *testing.T) {
@@ -446,6 +459,33 @@ func TestPruneRecheck(t *testing.T) {
 		}
 		if c.want == nil || !errors.Is(err, c.want) || !slices.Equal(names, p.store.Names()) {
 			t.Errorf("%s: %v; %d of %d files are left", c.what, err, len(p.store.Names()), len(names))
+		}
+	}
+}
+
+// A folder that looked abandoned and has come to life since is left alone.
+func TestPruneNotAbandoned(t *testing.T) {
+	for _, base := range []string{"base-000002.tar.zst", basebackup.ManifestFile} {
+		p, _ := threeBackups(t)
+		dead := p.id(1, 27)
+		p.parts(dead)
+		p.old(3*aDay, dead.String())
+		plan, err := p.plan(Rules{KeepBackups: 2})
+		p.ok(err)
+		if len(plan.Abandoned) != 1 {
+			t.Fatalf("%+v", plan.Abandoned)
+		}
+		name := basebackup.Folder(p.c, dead) + "/" + base
+		p.plant(name, []byte("x"))
+		if base == basebackup.ManifestFile {
+			p.old(3*aDay, dead.String())
+		}
+		_, err = p.pruner().Run(t.Context(), plan)
+		p.ok(err)
+		for _, there := range []string{name, basebackup.Folder(p.c, dead) + "/base-000001.tar.zst"} {
+			if _, ok := p.store.Bytes(there); !ok {
+				t.Errorf("%s is gone", there)
+			}
 		}
 	}
 }

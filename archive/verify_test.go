@@ -506,3 +506,78 @@ func mustSegment(name string) walname.Segment {
 	}
 	return n.Segment
 }
+
+// What a record or a voucher says is looked at also where no page header would
+// tell.
+func TestVerifyRecords(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		codec stored.Codec
+		do    func(*backups)
+		says  string
+	}{
+		{"another segment", stored.Zstd, func(s *backups) { s.copy(s.stem(seg6)+".zst", s.stem(seg7)+".zst") }, `its record says that it is "` + seg6},
+		{"another cluster's", stored.Zstd, func(s *backups) {
+			p := &plot{t: t, c: s.cluster(), g: s.data.Geometry()}
+			p.c.SystemID++
+			s.plant(s.stem(fork2)+".zst", p.stored(fork2, fixture(t, small, fork2)))
+		}, "of cluster"},
+		{"another segment size", stored.Zstd, func(s *backups) {
+			p := &plot{t: t, c: s.cluster(), g: walname.Geometry{SegmentSize: 2 << 20}}
+			s.plant(s.stem(fork2)+".zst", p.stored(fork2, fixture(t, small, fork2)))
+		}, "segments have 2097152 bytes"},
+		{"a short segment", stored.Zstd, func(s *backups) {
+			p := &plot{t: t, c: s.cluster(), g: s.data.Geometry()}
+			s.plant(s.stem(seg7)+".zst", p.stored(seg7, fixture(t, small, seg6)[:8192]))
+		}, "has 8192 bytes"},
+		{"no record", stored.Zstd, func(s *backups) {
+			b, _ := s.store.Bytes(s.stem(seg7) + ".zst")
+			s.plant(s.stem(seg7)+".zst", b[512:])
+		}, "carries no record"},
+		{"plain, changed", stored.Plain, func(s *backups) { s.flip(s.stem(seg7)) }, "for which nothing vouches"},
+		{"plain, another voucher", stored.Plain, func(s *backups) {
+			for _, name := range s.store.Names() {
+				if strings.Contains(name, seg7+".") && strings.HasSuffix(name, ".sha256") {
+					s.flip(name)
+				}
+			}
+		}, "does not say so"},
+		{"another partial segment's name", stored.Zstd, func(s *backups) {
+			name := "00000001000000000000000A.partial"
+			s.copy(s.stem(name)+".zst", strings.Replace(s.stem(name), ".partial", ".01234567.partial", 1)+".zst")
+		}, "its name says 01234567"},
+		{"set aside, another one", stored.Zstd, func(s *backups) {
+			for _, name := range s.store.Names() {
+				if strings.Contains(name, "/refused/") {
+					s.copy(s.stem(seg6)+".zst", name)
+				}
+			}
+		}, "which its name does not say"},
+		{"a label of another place", stored.Zstd, func(s *backups) {
+			p := &plot{t: t, c: s.cluster(), g: s.data.Geometry()}
+			s.plant(s.stem("000000010000000000000007.00000028.backup")+".zst",
+				p.stored("000000010000000000000007.00000028.backup", fixture(t, small, "000000010000000000000008.00000028.backup")))
+		}, "it says that the backup begins at 0/800028"},
+		{"histories that contradict each other", stored.Zstd, func(s *backups) {
+			p := &plot{t: t, store: s.store, c: s.cluster(), g: s.data.Geometry()}
+			p.history(3, fork{1, 7}, fork{2, 12})
+		}, "it says other things than that one's own history"},
+		{"a history with more ancestors", stored.Zstd, func(s *backups) {
+			p := &plot{t: t, store: s.store, c: s.cluster(), g: s.data.Geometry()}
+			s.plant(s.stem("00000004.history")+".zst", p.stored("00000004.history", []byte("3\t0/C00100\tx\n")))
+			p.history(5, fork{1, 7}, fork{2, 12}, fork{3, 12}, fork{4, 12})
+		}, "more ancestors than"},
+	} {
+		s := wholeArchive(t, c.codec)
+		c.do(s)
+		v := s.verifier()
+		v.HeaderCheck = false
+		verdict, err := v.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := faultsOf(verdict); !strings.Contains(text, c.says) {
+			t.Errorf("%s: %s\ndoes not say %q", c.what, text, c.says)
+		}
+	}
+}

@@ -197,7 +197,7 @@ func (r *verifying) wal(ctx context.Context) error {
 		return listInOrder(ctx, r.Store, dirs, func(dir string, entries []transport.FileInfo) error {
 			done.begin(dir)
 			r.folder(dir, entries, func(j job) bool {
-				done.add(dir, 1)
+				_ = done.add(dir, 1) // nothing is done by that
 				return give(func(ctx context.Context, back *readBack) error {
 					if err := j(ctx, back); err != nil {
 						return err

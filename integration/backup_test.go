@@ -65,6 +65,7 @@ func TestBackupAndByHand(t *testing.T) {
 	if got := recovered.Query("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'space'"); got == space {
 		t.Errorf("the tablespace is in its old place, %s", got)
 	}
+	restoresLikewise(t, s, space, want)
 }
 
 // Both methods, under load.

@@ -110,7 +110,7 @@ func TestRestoreCheckTargets(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	primary := newPrimary(t, s, testpg.Options{})
-	primary.Query("insert into rows select n, now() from generate_series(1, 1000) n; create materialized view seen as select * from rows")
+	primary.Query("insert into rows select n, now() from generate_series(1, 1000) n; create materialized view seen as select * from rows; create materialized view unseen as select * from rows with no data; create extension amcheck version '1.2'")
 	s.backup(primary)
 	primary.Query("select pg_create_restore_point('here')")
 	insert(primary)
@@ -278,6 +278,8 @@ func TestRestoreCheckCommandLine(t *testing.T) {
 		"sample above":    {[]string{"--check", "--sample", "101%"}, "--sample"},
 		"seed alone":      {[]string{"--check", "--seed", "1"}, "--seed is for --sample"},
 		"jobs":            {[]string{"--check", "--jobs", "0"}, "--jobs"},
+		"port alone":      {[]string{"-D", "/x", "--port", "1"}, "--port is for --start"},
+		"no port":         {[]string{"-D", "/x", "--start", "--port", "0"}, "--port"},
 		"no check":        {[]string{"-D", "/x", "--sample", "10"}, "--sample is for --check"},
 		"start and check": {[]string{"--check", "--start"}, "--start and --check exclude each other"},
 	} {

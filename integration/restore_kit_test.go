@@ -127,3 +127,25 @@ func amcheck(t testing.TB, c *testpg.Cluster) {
 		t.Error(err)
 	}
 }
+
+// restoresLikewise does with walship restore what TestBackupAndByHand has done
+// by hand: 10,000 small tables, and one in a tablespace.
+func restoresLikewise(t testing.TB, s *site, space, want string) {
+	t.Helper()
+	to := filepath.Join(testpg.Dir(t), "space")
+	dir, r := s.restore("--tablespace-mapping", space+"="+to)
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	must(t, testpg.Own(filepath.Dir(to)))
+	c := testpg.Adopt(t, dir)
+	if _, err := c.Run("pg_verifybackup", "-n", "-q", "-i", "tablespace_map", "-i", "postgresql.conf", dir); err != nil {
+		t.Error(err)
+	}
+	must(t, c.Start())
+	must(t, c.WaitPrimary(soon))
+	waitContents(t, c, want)
+	if got := c.Query("select count(*), (select sum(n) from far) from pg_class where relname like 'small_%'"); got != "10000|45000150000" {
+		t.Error(got)
+	}
+}

@@ -113,6 +113,16 @@ func TestRestoreStart(t *testing.T) {
 		if second.code != 17 || strings.Count(second.stderr, "\n") != 2 || !strings.Contains(second.stderr, "walship: restore: the server gave up: FATAL:  ") {
 			t.Errorf("a second one: %s", second)
 		}
+		// Beside it there is room for another one, on another port.
+		free := testpg.New(t, testpg.Options{}).Port
+		third, r := l.start("--time", l.between, "--port", fmt.Sprint(free))
+		if r.code != 0 {
+			t.Errorf("on another port: %s", r)
+		}
+		if text, err := os.ReadFile(filepath.Join(third, "postmaster.pid")); err != nil || !strings.Contains(string(text), fmt.Sprintf("\n%d\n", free)) {
+			t.Errorf("%s, %v", text, err)
+		}
+		l.end(third)
 		l.end(data)
 	})
 	t.Run("shut down at a target", func(t *testing.T) {

@@ -55,14 +55,14 @@ func TestSetupPrimaryKilled(t *testing.T) {
 	}
 	// Each run gets one file further.
 	deaths := 0
-	for ; r.killed("setup.renamed", setup...); deaths++ {
+	for ; deaths < 10 && r.killed("setup.renamed", setup...); deaths++ {
 		r.startable("setup.renamed")
 	}
 	if deaths != 4 { // password file, walship.conf, postgresql.conf, pg_hba.conf
 		t.Errorf("%d deaths at setup.renamed", deaths)
 	}
 	again("setup.renamed")
-	for _, step := range []string{"setup.archive", "setup.passfile", "setup.role", "setup.saved", "setup.written", "setup.files"} {
+	for _, step := range []string{"setup.archive", "setup.passfile", "setup.role", "setup.noted", "setup.saved", "setup.written", "setup.files"} {
 		r.want(0, nil, undo...)
 		r.primary.Query("drop role if exists walship")
 		must(t, os.RemoveAll(r.config("pgpass")))
@@ -71,7 +71,7 @@ func TestSetupPrimaryKilled(t *testing.T) {
 		}
 		again(step)
 	}
-	for deaths = 0; r.killed("setup.undone", undo...); deaths++ {
+	for deaths = 0; deaths < 10 && r.killed("setup.undone", undo...); deaths++ {
 		r.startable("setup.undone")
 	}
 	if now, err := os.ReadFile(filepath.Join(r.primary.Data, "postgresql.conf")); deaths != 3 || err != nil || string(now) != string(untouched) {
@@ -133,6 +133,13 @@ func TestSetupStandbyKilled(t *testing.T) {
 	standby := testpg.AdoptAt(t, data, port, r.primary.Sockets)
 	must(t, standby.Start())
 	r.want(0, []string{"caught up", "streaming", "everything is as it should be"}, follow...)
+
+	// What ALTER SYSTEM has set wins over walship's file: it is replaced on a yes.
+	standby.Query("alter system set primary_conninfo = 'host=elsewhere'")
+	r.want(5, []string{"primary_conninfo = 'host=elsewhere'", "postgresql.auto.conf, line", "--force says yes"}, follow...)
+	r.want(0, []string{"wrote " + filepath.Join(data, "postgresql.auto.conf")}, append(follow, "--force")...)
+	must(t, standby.Reload())
+	r.want(0, []string{"streaming", "everything is as it should be"}, follow...)
 	r.want(17, []string{"this server is a standby"}, "setup", "primary", "-D", data)
 	r.want(5, []string{"is no standby", "--rejoin"}, "setup", "standby", "-D", r.primary.Data, "--primary", at)
 	r.want(17, []string{"runs", "stop it first"}, "setup", "standby", "-D", r.primary.Data, "--primary", at, "--rejoin")

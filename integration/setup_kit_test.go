@@ -22,6 +22,7 @@ type admin struct {
 	home   string
 	binary string
 	env    []string
+	path   string // PATH, "" for the usual one: where the server's programs are
 }
 
 func newAdmin(t testing.TB) *admin {
@@ -38,7 +39,7 @@ func (a *admin) run(args ...string) result {
 	cmd, err := testpg.As(exec.Command(a.binary, args...))
 	must(a.t, err)
 	cmd.Dir = a.home
-	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + a.home}, a.env...)
+	cmd.Env = append([]string{"PATH=" + a.path + "/usr/bin:/bin", "HOME=" + a.home}, a.env...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()

@@ -34,6 +34,7 @@ func newRecipeAt(t testing.TB, o testpg.Options, host testsshd.Options) *recipe 
 	must(t, os.WriteFile(r.sshd.Authorized, []byte(keyLine(t, a.stdout)), 0o644))
 	r.want(0, nil, "setup", "ssh")
 	r.primary = bare(t, o)
+	r.path = r.primary.Bin + ":"
 	must(t, r.primary.Start())
 	return r
 }

@@ -37,6 +37,7 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 	from := r.admin // of the primary
 	if onPrimary {
 		from = newAdmin(t)
+		from.path = r.path
 	}
 	old := r.primary
 	setup := []string{"setup", "primary", "-D", old.Data, "--standby", "127.0.0.1"}
@@ -53,9 +54,7 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 
 	// The backup goes to the archive, or the copy comes from the primary.
 	if !onPrimary {
-		from.env = []string{"PGHOST=" + old.Sockets, fmt.Sprintf("PGPORT=%d", old.Port)}
-		from.want(0, nil, "backup", "--checkpoint", "fast")
-		from.env = nil
+		from.takeBackup(old)
 	}
 	r.takePassword(from)
 	data := filepath.Join(testpg.Dir(t), "standby")
@@ -121,7 +120,8 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 	from.want(5, []string{"is no standby", "--rejoin"}, rejoin...)
 	rejoin = append(rejoin, "--rejoin")
 	if !canRewind(old) {
-		rejoin = append(rejoin, "--new-copy", "--from-primary")
+		r.takeBackup(standby)
+		rejoin = append(rejoin, "--new-copy")
 	}
 	from.want(5, []string{"parted timeline 1 went on as 2 at", "is lost, unless you save it first"}, rejoin...)
 	from.want(0, []string{"parted"}, append(rejoin, "--force")...)
@@ -132,6 +132,14 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 	if n := standby.Query("select count(*) from pg_stat_replication where state = 'streaming'"); n != "1" {
 		t.Errorf("%s servers stream from the new primary", n)
 	}
+}
+
+// takeBackup takes a base backup of the cluster.
+func (a *admin) takeBackup(c *testpg.Cluster) {
+	a.t.Helper()
+	a.env = []string{"PGHOST=" + c.Sockets, fmt.Sprintf("PGPORT=%d", c.Port)}
+	a.want(0, nil, "backup", "--checkpoint", "fast")
+	a.env = nil
 }
 
 // streams is what setup says of a standby that streams from c.

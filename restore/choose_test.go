@@ -20,6 +20,7 @@ type life struct {
 	histories map[string]string
 	backups   []string
 	damaged   []string // stored names that are made unreadable
+	emptied   string   // the end of one that is emptied
 }
 
 func (l life) site(t *testing.T) *site {
@@ -49,6 +50,11 @@ func (l life) site(t *testing.T) *site {
 		}
 		b.begin = noon.Add(time.Duration(minute) * time.Minute)
 		s.backup(b)
+	}
+	for _, n := range s.store.Names() {
+		if l.emptied != "" && strings.HasSuffix(n, l.emptied) {
+			s.plant(n, nil)
+		}
 	}
 	for _, name := range l.damaged {
 		found := false
@@ -173,7 +179,9 @@ func TestChoose(t *testing.T) {
 		{what: "the backup's own WAL", life: life{segments: []string{"1 2-7 at 2", "1 9-20 at 9"}, backups: quiet.backups}, want: "1 segment is missing between backup 000000010000000000000008-20261122T120800Z and the target: 000000010000000000000008"},
 		{what: "no WAL of the new timeline", life: life{segments: []string{"1 2-9 at 2"}, histories: failover.histories, backups: quiet.backups}, want: "1 segment is missing between backup 000000010000000000000008-20261122T120800Z and the target: 00000002000000000000000A"},
 		{what: "no WAL at all", life: life{segments: []string{"1 2-2 at 2"}, backups: quiet.backups}, want: "1 segment is missing"},
-		{what: "an empty segment", life: life{segments: []string{"1 2-20 at 2"}, backups: quiet.backups, damaged: nil}, want: "3 1 8-20"},
+		{what: "an empty segment", life: life{segments: quiet.segments, backups: quiet.backups, emptied: "00000001000000000000000C.gz"}, want: "1 segment is missing between backup 000000010000000000000008-20261122T120800Z and the target: 00000001000000000000000C"},
+		{what: "a backup that the fork cut short", life: life{segments: failover.segments, histories: failover.histories, backups: []string{"1 0/300028 0/300100 3", "1 0/A00028 0/A00D00 10"}}, want: "1 2 3-20"},
+		{what: "left before its parent began", life: life{segments: []string{"1 2-9 at 2", "2 10-12 at 10", "3 9-20 at 14"}, histories: history("1\t0/A00C58\tx\n", "1\t0/A00C58\tx\n2\t0/900C58\tx\n"), backups: []string{"1 0/300028 0/300100 3", "1 0/900D00 0/900E00 9"}}, want: "1 3 3-20"},
 		// Damaged backups.
 		{what: "the newest is damaged", life: life{segments: quiet.segments, backups: quiet.backups, damaged: []string{"08-20261122T120800Z/manifest.json"}}, want: "1 1 3-20"},
 		{what: "the newest is damaged and asked for", life: life{segments: quiet.segments, backups: quiet.backups, damaged: []string{"08-20261122T120800Z/manifest.json"}}, backup: "000000010000000000000008-20261122T120800Z", want: "manifest.json: damaged"},

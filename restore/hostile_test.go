@@ -140,6 +140,34 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
+// What a listing tells is refused before a byte is written.
+func TestIncomplete(t *testing.T) {
+	s := newSite(t, fifteen)
+	s.segments(1, 6, 7, noon)
+	m := s.backup(aBackup{start: "0/6000028", end: "0/6000100", config: map[string]string{"/etc/postgresql.conf": "x = 1\n"}})
+	for _, name := range []string{"base-000002.tar.zst", "base-000005.tar.zst", "files-000002.jsonl.zst", "backup_manifest.zst", "config.tar.zst"} {
+		at := path.Join(basebackup.Folder(s.cluster(), m.ID()), name)
+		sound, ok := s.store.Bytes(at)
+		if !ok {
+			t.Fatal(at)
+		}
+		for _, bad := range [][]byte{nil, {}, sound[:len(sound)-1], append(append([]byte{}, sound...), 0)} {
+			s.plant(at, bad)
+			if bad == nil {
+				if err := s.store.Remove(t.Context(), at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := s.options()
+			if _, err := s.restorer().Plan(t.Context(), o); !isDamage(err) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s, %d bytes: %v", name, len(bad), err)
+			}
+			hasNo(t, o.Dir, ".")
+			s.plant(at, sound)
+		}
+	}
+}
+
 // A part of another backup in the place of this one's, and the like.
 func TestSwapped(t *testing.T) {
 	for _, codec := range stored.Written() {

@@ -45,7 +45,7 @@ func (r *Restorer) ownConf(ctx context.Context, p *Plan, t *tree) error {
 	case main == "":
 		r.warn("the backup has no %s: the copy needs one before it can start", mainConf)
 	default:
-		r.warn("the server kept its configuration in %s: the copy has it in its own folder, where walship restore has put it", path.Dir(main))
+		r.warn("the server kept its configuration in %s; the copy has it in its own folder", path.Dir(main))
 	}
 	m := mover{files: files, from: path.Dir(main), main: main, dir: p.Dir}
 	for _, name := range names {

@@ -224,6 +224,9 @@ func TestNotVacant(t *testing.T) {
 		if _, _, err := s.restore(o); !errors.Is(err, ErrLocal) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if _, err := s.restorer().Plan(t.Context(), o); !errors.Is(err, ErrLocal) {
+			t.Errorf("%s: planned: %v", name, err)
+		}
 		if after := treeOf(t, base); len(after) != len(before) {
 			t.Errorf("%s: %v became %v", name, before, after)
 		}

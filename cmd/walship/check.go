@@ -179,6 +179,9 @@ func (c *checkup) run() error {
 	if c.data, err = dataOf(c.x); err != nil {
 		c.fail("data directory", unknown, err)
 	}
+	if c.data != nil {
+		c.cluster = layout.Cluster{SystemID: c.data.Control.SystemID}
+	}
 	if c.store, err = open(ctx, conf, silencePatient); err != nil {
 		c.fail("archive", critical, err)
 		return nil

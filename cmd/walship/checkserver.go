@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"walship/internal/layout"
 	"walship/internal/pgserver"
 	"walship/internal/stored"
 	"walship/transport"
@@ -313,8 +312,8 @@ func plural(n int64, one, many string) string {
 
 // checkSwitch makes the server end its segment and waits for it in the archive.
 func (c *checkup) checkSwitch(ctx context.Context) {
-	if c.cluster == (layout.Cluster{}) {
-		return
+	if c.inv == nil {
+		return // there is nowhere to look
 	}
 	name, err := c.switchSegment(ctx)
 	if err != nil {

@@ -39,7 +39,7 @@ func checkFlags() []cli.Flag {
 // onlyWithCheck and notWithCheck are flags of restore.
 var (
 	onlyWithCheck = []string{"sample", "seed", "dir", "jobs", "username"}
-	notWithCheck  = []string{"D", "start", "take-over", "standby", "target-action", "tablespace-mapping", "dry-run"}
+	notWithCheck  = []string{"D", "start", "port", "take-over", "standby", "target-action", "tablespace-mapping", "dry-run"}
 )
 
 // checkOptions are what the command line says of a drill.
@@ -96,8 +96,18 @@ func checkOptionsOf(x *cli.Context, now time.Time) (o checkOptions, err error) {
 	return o, err
 }
 
-// withoutCheck refuses what means nothing without --check.
+// withoutCheck refuses what means nothing without --check, or without --start.
 func withoutCheck(x *cli.Context) error {
+	if text := x.String("port"); x.IsSet("port") {
+		if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 {
+			return usage("--port %q is no port", text)
+		}
+	}
+	for _, name := range []string{"port", "bin-dir"} {
+		if x.IsSet(name) && !x.Bool("start") {
+			return usage("%s is for --start", flagText(name))
+		}
+	}
 	for _, name := range onlyWithCheck {
 		if x.IsSet(name) {
 			return usage("%s is for --check", flagText(name))

@@ -22,6 +22,7 @@ import (
 func startFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "start", Usage: "then start the server, wait until recovery has come to the target, and leave it running"},
+		&cli.StringFlag{Name: "port", Usage: "with --start: listen on this port instead of the configured one, for a copy beside its origin"},
 		binDirFlag(),
 	}
 }
@@ -34,16 +35,17 @@ func binDirFlag() cli.Flag {
 type starting struct {
 	wanted  bool
 	install pgrun.Install
+	args    []string // of the server
 }
 
 // startable finds what --start will need, before anything is written: the
 // programs of the version, and somebody to run them as.
 func startable(x *cli.Context, plan *restore.Plan) (s starting, err error) {
 	if s.wanted = x.Bool("start"); !s.wanted {
-		if x.IsSet("bin-dir") {
-			return s, usage("--bin-dir is for --start and --check")
-		}
 		return s, nil
+	}
+	if x.IsSet("port") {
+		s.args = []string{"-p", x.String("port")}
 	}
 	if os.Geteuid() == 0 && restore.OwnerOf(plan.Options) == nil {
 		return s, transport.WithHint(fmt.Errorf("%w: the files in %s would belong to root, as whom PostgreSQL does not run", pgrun.ErrOwner, plan.Dir),
@@ -76,7 +78,7 @@ func (s starting) andPrint(p *program, x *cli.Context, plan *restore.Plan, res *
 			return err
 		}
 	}
-	server, out, err := p.startRestored(x.Context, s.install, plan)
+	server, out, err := p.startRestored(x.Context, s, plan)
 	if asJSON {
 		run := &started{Standing: "failed", Stop: out.Report.Stop, Seconds: seconds(out.Took), Log: startLog(plan)}
 		if err == nil {
@@ -110,13 +112,14 @@ func startLog(plan *restore.Plan) string { return filepath.Join(plan.Dir, "log",
 // startRestored starts the server of a restore that is whole, with the settings
 // that it has, and waits until its recovery has come to stand. It leaves the
 // server running, unless recovery failed or was broken off.
-func (p *program) startRestored(ctx context.Context, install pgrun.Install, plan *restore.Plan) (*pgrun.Server, pgrun.Outcome, error) {
+func (p *program) startRestored(ctx context.Context, how starting, plan *restore.Plan) (*pgrun.Server, pgrun.Outcome, error) {
+	install := how.install
 	owner, err := pgrun.OwnerOf(plan.Dir)
 	if err != nil {
 		return nil, pgrun.Outcome{}, transport.WithHint(err, "give the folder and all that is in it to the user of the server (chown -R postgres), then start it as that user")
 	}
 	log := startLog(plan)
-	server, err := pgrun.Start(pgrun.Options{Install: install, Data: plan.Dir, Owner: owner, Log: log})
+	server, err := pgrun.Start(pgrun.Options{Install: install, Data: plan.Dir, Owner: owner, Log: log, Args: how.args})
 	if err != nil {
 		return nil, pgrun.Outcome{}, fmt.Errorf("%w: %w", restore.ErrLocal, err)
 	}

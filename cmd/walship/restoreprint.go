@@ -133,7 +133,7 @@ func (p *program) printRestored(x *cli.Context, plan *restore.Plan, res *restore
 	if plan.TakeOver {
 		p.print("archive   archive_mode is as it was: the copy takes the cluster's place")
 	} else {
-		p.print("archive   archive_mode = off: the copy archives nothing (--take-over)")
+		p.print("archive   archive_mode = off: the copy archives nothing (--take-over leaves it on)")
 	}
 	if !x.Bool("start") {
 		p.print("start     %s", start)

@@ -55,6 +55,10 @@ func setupFlags() []cli.Flag {
 	}
 }
 
+func setupDataFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Name: "D", Aliases: []string{"pgdata"}, Usage: usage}
+}
+
 // newSetup loads the configuration. A file that --config names need not exist:
 // setup makes it.
 func (p *program) newSetup(x *cli.Context) (*setup, error) {

@@ -39,7 +39,7 @@ func (p *program) setupPrimaryCommand() *cli.Command {
 			"writes settings into a file of its own, walship.conf, which postgresql.conf\n" +
 			"includes, and sees a segment arrive in the archive. Values that you have set\n" +
 			"stay, unless they keep it from working: then it asks.",
-		Flags: append(append(common(), setupFlags()...), dataFlag(),
+		Flags: append(append(common(), setupFlags()...), setupDataFlag("data directory of the server; default PGDATA, else the server that runs is looked for"),
 			&cli.StringFlag{Name: "standby", Usage: "addresses of the standbys, divided by commas: 192.0.2.7, 10.0.0.0/8, db2.example.com"},
 			&cli.StringFlag{Name: "role", Usage: "role that standbys log in as; default " + standbyRole},
 			&cli.StringFlag{Name: "slot", Usage: "replication slots to make, divided by commas (from 9.4 on)"},

@@ -53,6 +53,12 @@ func (s *setup) rejoin(ctx context.Context, f *follower) error {
 		s.line("would run", "%s", how)
 		return nil
 	}
+	var options []string
+	if !s.x.Bool("new-copy") {
+		if options, err = s.fromArchive(f); err != nil {
+			return err
+		}
+	}
 	kept, err := s.keepConf(f.dir)
 	if err != nil {
 		return localError(err)
@@ -68,7 +74,10 @@ func (s *setup) rejoin(ctx context.Context, f *follower) error {
 		if err := s.copyCluster(ctx, f); err != nil {
 			return err
 		}
-	} else if err := s.rewind(ctx, f); err != nil {
+	} else if err := s.rewind(ctx, f, options); err != nil {
+		if same, unread := kept.unneeded(); same && unread == nil {
+			_ = os.RemoveAll(kept.from) // the error counts
+		}
 		return err
 	}
 	fault.At("setup.rewound")
@@ -117,7 +126,7 @@ func latestCheckpoint(ctx context.Context, d *pgdata.Dir) (walname.LSN, error) {
 }
 
 // rewind runs pg_rewind.
-func (s *setup) rewind(ctx context.Context, f *follower) error {
+func (s *setup) rewind(ctx context.Context, f *follower, options []string) error {
 	const other = "with --new-copy the old folder is moved away and a new copy is made"
 	install, err := pgrun.Find(ctx, f.data.Version, "")
 	if err != nil {
@@ -139,6 +148,7 @@ func (s *setup) rewind(ctx context.Context, f *follower) error {
 		return err
 	}
 	words := []string{program, "-D", f.dir, "--source-server", source.ConnInfo() + " dbname=postgres"}
+	words = append(words, options...)
 	s.line("rewinding", "%s", strings.Join(words, " "))
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
@@ -157,6 +167,35 @@ func (s *setup) rewind(ctx context.Context, f *follower) error {
 			"pg_rewind logs in as a superuser (--rewind-user, with a line in "+f.follow.Passfile+" and in the primary's pg_hba.conf), and needs wal_log_hints or checksums; "+other)
 	}
 	return nil
+}
+
+// fromArchive lets pg_rewind, from 13 on, fetch from the archive what it needs of
+// the old primary's WAL and that one no longer has: it returns the options. The
+// command has to stand in the server's configuration.
+func (s *setup) fromArchive(f *follower) (options []string, err error) {
+	conf, err := f.data.ConfigFile(pgdata.EtcPostgreSQL)
+	if err != nil || f.data.Version < 130000 {
+		return nil, err
+	}
+	options = []string{"--restore-target-wal"}
+	if filepath.Dir(conf) != f.dir {
+		if f.data.Version < 150000 { // it looks in the data directory only
+			return nil, nil
+		}
+		options = append(options, "--config-file="+conf)
+	}
+	file, err1 := pgconf.Open(filepath.Join(filepath.Dir(conf), pgconf.OwnFile), 0o600)
+	main, err2 := pgconf.Open(conf, 0o600)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, localError(err)
+	}
+	set := []pgconf.Assignment{{Name: "restore_command", Value: f.follow.RestoreCommand}}
+	if file.New, err = pgconf.Render(f.data.Version, pgconf.Merge(file.Old, set, []string{"restore_command"})); err != nil {
+		return nil, err
+	}
+	main.New = pgconf.AddInclude(main.Old, false)
+	file.Data, main.Data = f.data.Path, f.data.Path
+	return options, errors.Join(s.write(file), s.write(main))
 }
 
 // checkpoint makes the new primary write one. Until it has, its pg_control names
@@ -213,6 +252,24 @@ func (s *setup) keptFor(dir string) keptConf {
 func (k keptConf) complete() bool {
 	_, err := os.Stat(filepath.Join(k.from, "complete"))
 	return err == nil
+}
+
+// unneeded reports whether the data directory has the files as they were kept.
+func (k keptConf) unneeded() (bool, error) {
+	for _, name := range confFiles {
+		now, err1 := os.ReadFile(filepath.Join(k.dir, name))
+		then, err2 := os.ReadFile(filepath.Join(k.from, name))
+		if errors.Is(err1, fs.ErrNotExist) && errors.Is(err2, fs.ErrNotExist) {
+			continue
+		}
+		if err := errors.Join(err1, err2); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(now, then) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // putBack writes the files where they were.

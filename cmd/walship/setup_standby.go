@@ -37,7 +37,7 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			"there yet, the newest base backup of the archive goes there, or, if there is\n" +
 			"none, a copy straight from the primary. A standby that is there already is only\n" +
 			"configured. The password is read from the file that setup primary has made.",
-		Flags: append(append(common(), setupFlags()...), dataFlag(),
+		Flags: append(append(common(), setupFlags()...), setupDataFlag("data directory of the standby: empty, not there yet, or a standby already; default PGDATA"),
 			&cli.StringFlag{Name: "primary", Usage: "HOST or HOST:PORT of the server to follow"},
 			&cli.StringFlag{Name: "role", Usage: "role to log in there as; default " + standbyRole},
 			&cli.StringFlag{Name: "passfile", Usage: "password file with that role's password; default pgpass beside walship.toml (before PostgreSQL 10 always ~/.pgpass)"},
@@ -431,11 +431,21 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 		return nil, err
 	}
 	own := filepath.Join(filepath.Dir(conf), pgconf.OwnFile)
+	present := pgconf.Present{Settings: settings, Own: own}
 	plan := pgconf.Primary{
 		Version: v, ArchiveCommand: command, ArchiveTimeout: "60s", Standbys: 1, Remote: remote([]string{f.follow.Host}),
 		Checksums: f.data.Control.DataChecksums != 0,
-	}.Plan(pgconf.Present{Settings: settings, Own: own})
-	for _, c := range plan.Conflicts {
+	}.Plan(present)
+	follow := f.follow.Settings()
+	conflicts := plan.Conflicts
+	if v >= 120000 {
+		conflicts = append(slices.Clone(conflicts), present.Overruled(follow)...)
+	}
+	var removed []string // from postgresql.auto.conf
+	for _, c := range conflicts {
+		if pgconf.InAuto(c.Have) {
+			removed = append(removed, c.Want.Name)
+		}
 		if err := s.agree(fmt.Sprintf("%s: replace it with %s?", c.Shown(), pgconf.Quote(c.Want.Value)), "--force"); err != nil {
 			return nil, err
 		}
@@ -445,7 +455,6 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	if port := s.x.String("port"); port != "" {
 		set, asked = append(set, pgconf.Assignment{Name: "port", Value: port}), append(asked, "port")
 	}
-	follow := f.follow.Settings()
 	if v >= 120000 {
 		set, asked = append(set, follow...), append(asked, pgconf.StandbyNames()...)
 	}
@@ -459,15 +468,19 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	hbaEdit, err3 := open(f.hba(settings))
 	signal, err4 := open(filepath.Join(f.dir, "standby.signal"))
 	recovery, err5 := open(filepath.Join(f.dir, "recovery.conf"))
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	auto, err6 := open(filepath.Join(f.dir, pgconf.AutoFile))
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, err
+	}
+	if len(removed) > 0 {
+		auto.New = pgconf.RemoveAuto(auto.Old, removed)
 	}
 	if ownEdit.New, err = pgconf.Render(v, pgconf.Merge(ownEdit.Old, set, asked)); err != nil {
 		return nil, err
 	}
 	confEdit.New = pgconf.AddInclude(confEdit.Old, false)
 	hbaEdit.New = pgconf.AddAccess(hbaEdit.Old, pgconf.Access{Role: f.follow.Role, Address: f.follow.Host}, v)
-	edits := []pgconf.Edit{ownEdit, confEdit, hbaEdit}
+	edits := []pgconf.Edit{ownEdit, confEdit, hbaEdit, auto}
 	if v >= 120000 {
 		if signal.Old == nil {
 			signal.New = []byte{}

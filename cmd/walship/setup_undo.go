@@ -18,7 +18,7 @@ func (p *program) setupUndoCommand() *cli.Command {
 			"and what setup has made is removed. A file that has changed since is left, and\n" +
 			"nothing is put back then. With -D only the files of that server; without it all,\n" +
 			"walship's own configuration and key included. Roles, slots and the archive stay.",
-		Flags: append(append(common(), &cli.BoolFlag{Name: "dry-run", Usage: "show every change to a file, and make none"}), dataFlag()),
+		Flags: append(append(common(), &cli.BoolFlag{Name: "dry-run", Usage: "show every change to a file, and make none"}), setupDataFlag("only the files of the server with this data directory")),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
 				return err

@@ -28,7 +28,8 @@ type Edit struct {
 	Secret bool        // the content is never shown
 	Data   string      // the data directory that the file belongs to, "" for walship's own files
 
-	made bool // by setup: there is no earlier content to keep
+	made  bool // by setup: there is no earlier content to keep
+	notes bool // it is the journal: not one of the steps at which a test kills
 }
 
 // ErrChanged says that a file is not as it was when it was read.
@@ -104,7 +105,7 @@ func (e Edit) Write() error {
 			return err
 		}
 	}
-	fault.At("setup.saved")
+	e.at("setup.saved")
 	if e.New == nil {
 		if err := os.Remove(e.Path); err != nil {
 			return err
@@ -115,13 +116,19 @@ func (e Edit) Write() error {
 	if err != nil {
 		return err
 	}
-	fault.At("setup.written")
+	e.at("setup.written")
 	if err := os.Rename(temp, e.Path); err != nil {
 		_ = os.Remove(temp) // the error counts
 		return err
 	}
-	fault.At("setup.renamed")
+	e.at("setup.renamed")
 	return syncDir(dir)
+}
+
+func (e Edit) at(step string) {
+	if !e.notes {
+		fault.At(step)
+	}
 }
 
 // save keeps the old content, once.

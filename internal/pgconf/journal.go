@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+
+	"walship/internal/fault"
 )
 
 // Journal remembers what has been changed, so that it can be put back. It is a
@@ -75,6 +77,7 @@ func (j *Journal) Write(e Edit) error {
 	if err := j.save(); err != nil {
 		return err
 	}
+	fault.At("setup.noted")
 	e.made = j.Files[i].Before == ""
 	return e.Write()
 }
@@ -88,7 +91,7 @@ func (j *Journal) save() error {
 	if err != nil {
 		return err
 	}
-	e.New, e.Secret = append(text, '\n'), true
+	e.New, e.Secret, e.notes = append(text, '\n'), true, true
 	if len(j.Files) == 0 {
 		e.New = nil
 	}

@@ -119,7 +119,11 @@ func (r *Report) event(text string) {
 			r.Timeline = walname.Timeline(n)
 		}
 	default:
-		if m := segmentName.FindStringSubmatch(text); m != nil && !strings.Contains(text, "could not") && strings.Count(text, `"`) <= 2 {
+		m := segmentName.FindStringSubmatch(text)
+		if m == nil || strings.Contains(text, "could not") {
+			return
+		}
+		if n, err := walname.Parse(m[1]); err == nil && n.Kind == walname.KindSegment {
 			r.Segment = m[1]
 		}
 	}

@@ -115,6 +115,7 @@ walship: hint: recovery stops here so that nothing is lost; mend the cause and s
 func FuzzReport(f *testing.F) {
 	f.Add("LOG:  redo starts at 0/2000028\nFATAL:  x\nwalship: y")
 	f.Add(`LOG:  restored log file "000000010000000000000002" from archive`)
+	f.Add(`LOG:  restored log file "000000000000000000000000" from archive`)
 	f.Add("LOG:  selected new timeline ID: 99999999999999999999")
 	f.Add("walship: hint: \xff\nDETAIL:  \nPANIC:  ")
 	f.Fuzz(func(t *testing.T, text string) {
