@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -580,4 +581,67 @@ func TestVerifyRecords(t *testing.T) {
 			t.Errorf("%s: %s\ndoes not say %q", c.what, text, c.says)
 		}
 	}
+}
+
+// What a list says is compared with what is in its parts, and what the manifest
+// says with its lists, also where every file is itself whole.
+func TestVerifyLists(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		change func(*basebackup.Part)
+		says   string
+	}{
+		{"a file's sum", func(p *basebackup.Part) { p.Files[len(p.Files)-1].SHA256 = &basebackup.Sum{1} }, "its list says otherwise"},
+		{"a file's name", func(p *basebackup.Part) { p.Files[len(p.Files)-1].Path = "other" }, "where its list names other"},
+		{"a file's mode", func(p *basebackup.Part) { p.Files[len(p.Files)-1].Mode = 0o777 }, "is not of the kind, size, mode or time"},
+		{"a file less", func(p *basebackup.Part) { p.Files = p.Files[:len(p.Files)-1] }, "which its list does not name"},
+		{"a file more", func(p *basebackup.Part) { p.Files = append(p.Files, p.Files[len(p.Files)-1]) }, "it tells of 19 files"},
+		{"a part's sum", func(p *basebackup.Part) { p.SHA256[0]++ }, "are vouched for"},
+	} {
+		s := wholeArchive(t, stored.Zstd)
+		s.relist(aBackup, c.change)
+		if text := faultsOf(s.verify()); !strings.Contains(text, c.says) || !strings.Contains(text, "backup "+aBackup+" cannot be restored") {
+			t.Errorf("%s: %s\ndoes not say %q", c.what, text, c.says)
+		}
+	}
+	s := wholeArchive(t, stored.Plain)
+	s.flip(s.root() + "/" + aBackup + "/base-000003.tar")
+	if text := faultsOf(s.verify()); !strings.Contains(text, "are vouched for") {
+		t.Error(text)
+	}
+}
+
+// relist changes the last part of a backup's first list, and lets the manifest
+// vouch for that.
+func (s *backups) relist(id string, change func(*basebackup.Part)) {
+	s.t.Helper()
+	ok := func(err error) {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	name := s.root() + "/" + id + "/"
+	parsed, err := basebackup.ParseID(id)
+	ok(err)
+	text, _ := s.store.Bytes(name + basebackup.ManifestFile)
+	m, err := basebackup.ParseManifest(text, parsed)
+	ok(err)
+	ref := &m.Lists[0]
+	var parts []basebackup.Part
+	ok(basebackup.ReadParts(bytes.NewReader(s.unpack(id, *ref)), func(p basebackup.Part) error { parts = append(parts, p); return nil }))
+	change(&parts[len(parts)-1])
+	var list bytes.Buffer
+	for _, p := range parts {
+		_, err := p.WriteTo(&list)
+		ok(err)
+	}
+	p := &plot{t: s.t, c: s.cluster(), g: s.data.Geometry()}
+	file := p.stored(strings.TrimSuffix(ref.Name, ".zst"), list.Bytes())
+	m.StoredSize += int64(len(file)) - ref.StoredSize
+	ref.Size, ref.StoredSize, ref.SHA256 = int64(list.Len()), int64(len(file)), sha256.Sum256(list.Bytes())
+	s.plant(name+ref.Name, file)
+	text, err = m.Marshal()
+	ok(err)
+	s.plant(name+basebackup.ManifestFile, text)
 }

@@ -56,18 +56,19 @@ func kept(t *testing.T) (s *site, c *testpg.Cluster, backups []string) {
 	return s, c, backups
 }
 
-// copied is the same archive in another folder.
-func (s *site) copied() *site {
-	s.t.Helper()
+// copied is the same archive in another folder, for a test of its own.
+func (s *site) copied(t testing.TB) *site {
+	t.Helper()
 	other := *s
-	other.home, other.root = testpg.Dir(s.t), filepath.Join(testpg.Dir(s.t), "archive")
+	other.t = t
+	other.home, other.root = testpg.Dir(t), filepath.Join(testpg.Dir(t), "archive")
 	out, err := exec.Command("cp", "-a", s.root, other.root).CombinedOutput()
 	if err != nil {
-		s.t.Fatalf("cp: %v: %s", err, out)
+		t.Fatalf("cp: %v: %s", err, out)
 	}
 	key, err := os.ReadFile(filepath.Join(s.home, "id_ed25519"))
-	must(s.t, err)
-	must(s.t, os.WriteFile(filepath.Join(other.home, "id_ed25519"), key, 0o600))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(other.home, "id_ed25519"), key, 0o600))
 	other.through(s.addr)
 	return &other
 }
@@ -91,12 +92,17 @@ func (s *site) age(d time.Duration) {
 	}))
 }
 
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	s, c, backups := kept(t)
+	t.Run("command", func(t *testing.T) { pruneCommand(t, s.copied(t), c, backups) })
+	t.Run("killed", func(t *testing.T) { pruneKilled(t, s, c, backups) })
+}
+
 // kill -9 of prune at each of its steps leaves an archive that verify finds whole,
 // and from whose oldest backup a server recovers to the very end. The next prune
 // leaves what one that was not interrupted leaves.
-func TestPruneKilled(t *testing.T) {
-	t.Parallel()
-	whole, c, backups := kept(t)
+func pruneKilled(t *testing.T, whole *site, c *testpg.Cluster, backups []string) {
 	want := mustOffline(t, c)
 	whole.age(48 * time.Hour)
 	dead := filepath.Join(whole.folder(), "base", "000000010000000000000001-20200101T000000Z")
@@ -105,14 +111,14 @@ func TestPruneKilled(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(whole.folder(), "tmp", "x.0123456789abcdef.tmp"), []byte("x"), 0o644))
 	whole.age(48 * time.Hour)
 
-	uninterrupted := whole.copied()
+	uninterrupted := whole.copied(t)
 	if r := uninterrupted.runs("prune", "--keep-backups", "2", "--yes"); r.code != 0 || !strings.Contains(r.stdout, "freed ") {
 		t.Fatal(r)
 	}
 	rest := uninterrupted.files()
 	for i, step := range []string{"prune.begin", "prune.label-removed", "prune.manifest-removed", "prune.parts-removed", "prune.folder-removed",
 		"prune.wal-removed", "prune.wal-done", "prune.abandoned-removed", "prune.swept"} {
-		s := whole.copied()
+		s := whole.copied(t)
 		s.binary = testbin.Faulty(t)
 		r := run(t, "/", []string{"WALSHIP_FAULT=" + step + "=kill"}, s.binary, "--config", s.config(), "prune", "--keep-backups", "2", "--yes")
 		if r.signal != syscall.SIGKILL {
@@ -165,9 +171,7 @@ func (s *site) files() string {
 }
 
 // The command line: what it shows, what it refuses, what it tells a script.
-func TestPruneCommand(t *testing.T) {
-	t.Parallel()
-	s, c, backups := kept(t)
+func pruneCommand(t *testing.T, s *site, c *testpg.Cluster, backups []string) {
 	before := s.files()
 	for _, x := range []struct {
 		args string

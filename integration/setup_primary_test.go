@@ -214,11 +214,25 @@ func TestSetupPrimaryErrors(t *testing.T) {
 	r.sshd.Stop()
 	r.setupPrimary(8, []string{"archive unreachable", "connection refused"})
 	r.sshd.Restart()
+	authorized, err := os.ReadFile(r.sshd.Authorized)
+	must(t, err)
 	must(t, os.WriteFile(r.sshd.Authorized, nil, 0o644))
 	r.setupPrimary(9, []string{"login refused", "walship setup ssh leads to a login that works"})
 	stranger, _ := testsshd.NewKey(t, "stranger", "")
 	must(t, os.WriteFile(r.config("known_hosts"), []byte(r.sshd.KnownHostsLine(stranger.PublicKey())), 0o644))
 	r.setupPrimary(9, []string{"host key", "has changed"})
+
+	// Archiving that does not work is found out, with the reason.
+	must(t, os.WriteFile(r.config("known_hosts"), []byte(r.sshd.KnownHostsLine(r.sshd.HostKeys[0])), 0o644))
+	must(t, os.WriteFile(r.sshd.Authorized, authorized, 0o644))
+	r.setupPrimary(0, []string{"restart needed"})
+	must(t, r.primary.Restart(testpg.Fast))
+	wal, err := filepath.Glob(filepath.Join(r.root, "*", "wal"))
+	if err != nil || len(wal) != 1 {
+		t.Fatalf("%v %v", wal, err)
+	}
+	must(t, os.WriteFile(filepath.Join(wal[0], "0000000100000000"), nil, 0o600))
+	r.setupPrimary(17, []string{"has not arrived in the archive (archived 0, failed", "the folder has vanished"})
 
 	// A port where nobody listens, and a server that is stopped.
 	r.env = []string{"PGHOST=127.0.0.1", "PGPORT=1"}

@@ -41,18 +41,24 @@ func (s *site) verify(code int, args ...string) (v verified) {
 	return v
 }
 
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	s, c, backups := kept(t)
+	t.Run("every fault", func(t *testing.T) { verifyFindsEveryFault(t, s.copied(t)) })
+	t.Run("resumed", func(t *testing.T) { verifyResumed(t, s.copied(t), backups) })
+	t.Run("command", func(t *testing.T) { verifyCommand(t, s.copied(t), c, backups) })
+}
+
 // Of 1,000 random single faults in an archive that real servers have made, each
 // is found, and none is reported where there is none; the command's exit code
 // says so, over SFTP too.
-func TestVerifyFindsEveryFault(t *testing.T) {
-	t.Parallel()
-	s, _, _ := kept(t)
+func verifyFindsEveryFault(t *testing.T, s *site) {
 	s.age(48 * time.Hour)
 	if v := s.verify(0); v.Backups != 3 || v.Files < 20 || len(v.Faults) > 0 {
 		t.Fatalf("%+v", v)
 	}
 	foreign := testpg.New(t, testpg.Options{SegmentMB: 1, Conf: s.archiving()})
-	other := s.copied()
+	other := s.copied(t)
 	must(t, os.RemoveAll(other.root))
 	must(t, os.Mkdir(other.root, 0o755))
 	foreign.SetConf(map[string]string{"archive_command": other.push()})
@@ -99,7 +105,7 @@ func TestVerifyFindsEveryFault(t *testing.T) {
 		if len(verdict.Faults) == 0 {
 			t.Errorf("%s: not found", what)
 		}
-		if n%100 < 2 {
+		if n%100 < 1 {
 			if v := s.verify(14); len(v.Faults) == 0 || v.Faults[0].What == "" || v.Faults[0].Means == "" {
 				t.Errorf("%s: %+v", what, v)
 			}
@@ -181,9 +187,7 @@ func sameContent(t *testing.T, path string, undo func()) bool {
 
 // A verify that is killed goes on where it was, with the same verdict; it takes
 // no other's state for its own, and removes it in the end.
-func TestVerifyResumed(t *testing.T) {
-	t.Parallel()
-	s, _, backups := kept(t)
+func verifyResumed(t *testing.T, s *site, backups []string) {
 	state := filepath.Join(t.TempDir(), "state")
 	torn := filepath.Join(s.backupFolder(backups[2]), "base-000001.tar.zst")
 	must(t, os.Truncate(torn, 1000))
@@ -222,7 +226,7 @@ func TestVerifyResumed(t *testing.T) {
 	begun()
 	text, err := os.ReadFile(state)
 	must(t, err)
-	other := s.copied()
+	other := s.copied(t)
 	for _, r := range []result{other.runs("verify", "--state", state), s.runs("verify", "--wal-only", "--state", state), s.runs("verify", "--sample", "50%", "--state", state)} {
 		if r.code != 2 || !strings.Contains(r.stderr, "is of another archive") {
 			t.Error(r)
@@ -238,9 +242,7 @@ func TestVerifyResumed(t *testing.T) {
 }
 
 // The command line, what it shows, and what is no verdict.
-func TestVerifyCommand(t *testing.T) {
-	t.Parallel()
-	s, c, backups := kept(t)
+func verifyCommand(t *testing.T, s *site, c *testpg.Cluster, backups []string) {
 	for _, x := range []struct {
 		args string
 		code int

@@ -109,7 +109,7 @@ func (r *Restorer) backups(ctx context.Context, c layout.Cluster, id layout.Iden
 }
 
 // errFormat is a manifest that this program is too old for.
-var errFormat = errors.New("it cannot be read")
+var errFormat error = classed{ErrArchive, errors.New("it cannot be read")}
 
 // manifest reads a backup's manifest. fs.ErrNotExist means that the backup was
 // never finished.

@@ -26,7 +26,12 @@ func (p *program) restoreCommand() *cli.Command {
 			"and the WAL up to the target are whole, unpacks it into NEWDIR, which must be\n" +
 			"empty or absent, and configures the recovery. Starting the server then brings\n" +
 			"it to the target. Run it as the user that PostgreSQL will run as. After a\n" +
-			"failure the same command can be given again.",
+			"failure the same command can be given again.\n\n" +
+			"--start runs the server to the target. walship restore --check is a drill that\n" +
+			"throws the copy away again; for cron.\n\n" +
+			"Exits 0 when all is restored, checked and on stable storage, 18 when the archive\n" +
+			"cannot reach the target, 14 when the backup is damaged, 13 when the folder is not\n" +
+			"empty or lacks space; the other codes are those of walship backup.",
 		Flags:  append(append(append(common(), restoreFlags()...), startFlags()...), checkFlags()...),
 		Action: p.restore,
 	}
@@ -111,7 +116,11 @@ func (p *program) restore(x *cli.Context) error {
 	res, err := r.Run(x.Context, plan)
 	bar.stop()
 	if err != nil {
-		return incomplete(err, plan)
+		err = incomplete(err, plan)
+		if hint := transport.Hint(err); x.Context.Err() != nil && hint != "" {
+			p.warn(hint) // what ends with a signal says only that
+		}
+		return err
 	}
 	return start.andPrint(p, x, plan, res, time.Since(began))
 }

@@ -55,6 +55,15 @@ func setupFlags() []cli.Flag {
 	}
 }
 
+// realDir is the path of a folder without symbolic links, under which what was
+// changed in it is remembered.
+func realDir(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
+
 func setupDataFlag(usage string) cli.Flag {
 	return &cli.StringFlag{Name: "D", Aliases: []string{"pgdata"}, Usage: usage}
 }

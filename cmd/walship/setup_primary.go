@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -277,7 +278,8 @@ func (s *setup) primaryEdits(d *dbServer, p *primaryPlan, own string, late bool)
 	for _, a := range p.standbys {
 		hba.New = pgconf.AddAccess(hba.New, pgconf.Access{Role: p.role, Address: a}, d.data.Version)
 	}
-	file.Data, conf.Data, hba.Data = d.data.Path, d.data.Path, d.data.Path
+	data := realDir(d.data.Path)
+	file.Data, conf.Data, hba.Data = data, data, data
 	return []pgconf.Edit{file, conf, hba}, nil
 }
 
@@ -618,31 +620,50 @@ func (s *setup) arrives(ctx context.Context, d *dbServer, name walname.Name) (bo
 	}
 	defer func() { _ = store.Close() }()
 	stem := layout.Cluster{SystemID: d.data.Control.SystemID}.Stem(name)
-	return wait(ctx, arriveLimit, func() (bool, error) {
+	arrived := false
+	_, err = wait(ctx, arriveLimit, func() (bool, error) {
 		for _, ext := range stored.Extensions(stored.Written()) {
 			_, err := store.Head(ctx, path.Clean(stem+ext), 0)
 			if err == nil {
+				arrived = true
 				return true, nil
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
 				return false, err
 			}
 		}
-		return false, nil
+		a, err := d.conn.Archiver(ctx) // no need to wait for what fails
+		return err == nil && a.LastFailedIsLatest && a.LastFailed == name.String(), err
 	})
+	return arrived, err
 }
 
-// notArrived is the error about a segment that does not arrive.
+// notArrived is the error about a segment that does not arrive. A push by hand, in
+// an environment as poor as the server's, tells the reason.
 func (s *setup) notArrived(ctx context.Context, d *dbServer, segment string) error {
-	text := fmt.Sprintf("%s has not arrived in the archive after %s", segment, arriveLimit)
+	text := segment + " has not arrived in the archive"
 	if a, err := d.conn.Archiver(ctx); err == nil && a.Counted {
-		text += fmt.Sprintf("; the server counts %d archived, %d failed", a.Archived, a.Failed)
-		if a.LastFailed != "" {
-			text += ", the last of them " + a.LastFailed
-		}
+		text += fmt.Sprintf(" (archived %d, failed %d)", a.Archived, a.Failed)
 	}
-	return transport.WithHint(fmt.Errorf("%w at %s: %s", pgserver.ErrServer, d.conn.Where(), text),
-		"the server's log has what walship push said; by hand, in the data directory: walship push pg_wal/"+segment+" "+segment)
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.conf.Timeout+2*grace)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe, "--config", s.file, "push", filepath.Join(filepath.Base(d.data.WALDir()), segment), segment)
+	cmd.Dir, cmd.Env = d.data.Path, []string{"PATH=/usr/bin:/bin"}
+	said, err := cmd.CombinedOutput()
+	if err == nil {
+		return transport.WithHint(fmt.Errorf("%w at %s: %s; by hand the push works", pgserver.ErrServer, d.conn.Where(), text),
+			"the server's log has what its archive_command said")
+	}
+	reason, hint, _ := strings.Cut(strings.TrimSpace(string(said)), "\nwalship: hint: ")
+	failed := fmt.Errorf("%w at %s: %s: %s", pgserver.ErrServer, d.conn.Where(), text, strings.TrimPrefix(reason, "walship: push: "))
+	if hint == "" {
+		return failed
+	}
+	return transport.WithHint(failed, hint)
 }
 
 // nextSteps tells how to go on.
@@ -650,7 +671,7 @@ func (s *setup) nextSteps(d *dbServer, p *primaryPlan) {
 	if len(p.standbys) == 0 || s.changed == 0 {
 		return
 	}
-	s.line("next", "copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", p.passfile, p.role)
+	s.line("next", "walship backup, and then: copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", p.passfile, p.role)
 	host, _ := os.Hostname() // a name to fill in
 	if m, err := d.data.Postmaster(); err == nil && m.Port != "" && m.Port != "5432" {
 		host += ":" + m.Port

@@ -96,7 +96,7 @@ func (s *setup) written(ctx context.Context, f *follower, fork walname.LSN) stri
 	case err != nil:
 		return "how much was written here after it is not known"
 	case at > fork:
-		return fmt.Sprintf("at least %s of WAL were written here after it", bytesText(int64(at-fork)))
+		return fmt.Sprintf("the WAL here goes on for at least %s after it", bytesText(int64(at-fork)))
 	}
 	return fmt.Sprintf("the last checkpoint here, at %s, was before it", at)
 }
@@ -194,7 +194,7 @@ func (s *setup) fromArchive(f *follower) (options []string, err error) {
 		return nil, err
 	}
 	main.New = pgconf.AddInclude(main.Old, false)
-	file.Data, main.Data = f.data.Path, f.data.Path
+	file.Data, main.Data = realDir(f.data.Path), realDir(f.data.Path)
 	return options, errors.Join(s.write(file), s.write(main))
 }
 

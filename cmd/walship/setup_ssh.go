@@ -258,7 +258,11 @@ func (s *setup) howToAdd(t sshTarget, key ssh.PublicKey) {
 		port = "-p " + t.url.Port + " "
 	}
 	s.line("how", "With a shell there: paste it at the end of the file.")
-	s.line("", "With a password, from here: ssh-copy-id -i %s.pub %s%s@%s, and then put restrict,command=\"internal-sftp\" in front of the key there.", t.how.KeyFile, port, t.url.User, t.url.Host)
+	to := t.url.Host
+	if t.url.User != "" {
+		to = t.url.User + "@" + to
+	}
+	s.line("", "With a password, from here: ssh-copy-id -i %s.pub %s%s, and then put restrict,command=\"internal-sftp\" in front of the key there.", t.how.KeyFile, port, to)
 	s.line("", "A storage box: paste it on the provider's page for SSH keys; if that takes only plain keys, leave out what stands before ssh-ed25519.")
 }
 

@@ -460,7 +460,7 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	}
 	open := func(path string) (pgconf.Edit, error) {
 		e, err := pgconf.Open(path, 0o600)
-		e.Data = f.data.Path
+		e.Data = realDir(f.data.Path)
 		return e, localError(err)
 	}
 	ownEdit, err1 := open(own)

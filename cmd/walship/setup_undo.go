@@ -39,13 +39,17 @@ func (s *setup) undo() error {
 		if data, err = absolute(data); err != nil {
 			return err
 		}
-		if real, err := filepath.EvalSymlinks(data); err == nil {
-			data = real
-		}
+		data = realDir(data)
 	}
 	edits, err := s.journal.Undo(data)
 	if err != nil {
 		return transport.WithHint(fmt.Errorf("%w: %w", errNotAgreed, err), "put back by hand what you want back: the file as it was is kept beside it, as .before-walship")
+	}
+	for _, e := range edits {
+		if name := filepath.Base(e.Path); e.New == nil && (name == "standby.signal" || name == "recovery.conf") {
+			return transport.WithHint(fmt.Errorf("%w: %s is a standby: without %s it would start as a second primary", errNotAgreed, filepath.Dir(e.Path), name),
+				"promote it if that is what you want (pg_ctl promote), or stop it and remove its data directory")
+		}
 	}
 	for _, e := range edits {
 		s.changed++
