@@ -136,6 +136,16 @@ func TestPruneOlderThan(t *testing.T) {
 	p.prune(Rules{OlderThan: 30 * aDay})
 	p.left(to(22, 30), ids[2])
 
+	// Not even just after a promotion, when nothing leads to the newest timeline yet.
+	p, ids = threeBackups(t)
+	p.history(2, fork{1, 30})
+	p.old(100*aDay, "")
+	plan, _ := p.prune(Rules{OlderThan: 30 * aDay})
+	p.left(to(22, 30), ids[2])
+	if plan.Held[2].Why != "the newest one always stays" {
+		t.Errorf("%+v", plan.Held[2])
+	}
+
 	// A backup goes only if both rules give it up.
 	p, ids = threeBackups(t)
 	p.old(40*aDay, ids[0])

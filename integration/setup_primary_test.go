@@ -232,7 +232,7 @@ func TestSetupPrimaryErrors(t *testing.T) {
 		t.Fatalf("%v %v", wal, err)
 	}
 	must(t, os.WriteFile(filepath.Join(wal[0], "0000000100000000"), nil, 0o600))
-	r.setupPrimary(17, []string{"has not arrived in the archive (archived 0, failed", "the folder has vanished"})
+	r.setupPrimary(17, []string{"it cannot archive 0000000100000000000000", "(archived 0, failed", "the folder has vanished"})
 
 	// A port where nobody listens, and a server that is stopped.
 	r.env = []string{"PGHOST=127.0.0.1", "PGPORT=1"}

@@ -13,8 +13,8 @@ import (
 
 func TestParseMapping(t *testing.T) {
 	for text, want := range map[string]restore.Mapping{
-		"/a=/b":              {Old: "/a", New: "/b"},
-		"/a/=/b//c/":         {Old: "/a", New: "/b/c"},
+		"/a=/b":               {Old: "/a", New: "/b"},
+		"/a/=/b//c/":          {Old: "/a", New: "/b/c"},
 		`/a\=1=/b\=2,with it`: {Old: "/a=1", New: "/b=2,with it"},
 	} {
 		if got, err := parseMapping(text); err != nil || got != want {

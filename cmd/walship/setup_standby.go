@@ -7,32 +7,25 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"walship/internal/basebackup"
 	"walship/internal/fault"
-	"walship/internal/layout"
 	"walship/internal/pgconf"
 	"walship/internal/pgdata"
-	"walship/internal/pgrun"
 	"walship/internal/pgserver"
-	"walship/restore"
 	"walship/transport"
-	"walship/walname"
 )
 
 func (p *program) setupStandbyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup standby",
 		Usage: "make a server that follows another, from a backup or from the primary",
-		Description: "walship setup standby --archive sftp://wal@backup/srv/wal --primary 192.0.2.6 -D DIR\n\n" +
+		Description: "walship setup standby --archive sftp://wal@backup/srv/wal --primary db1 -D DIR\n\n" +
 			"Run it on the standby's machine, as the server's user. If DIR is empty or not\n" +
 			"there yet, the newest base backup of the archive goes there, or, if there is\n" +
 			"none, a copy straight from the primary. A standby that is there already is only\n" +
@@ -44,7 +37,6 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			&cli.StringFlag{Name: "slot", Usage: "replication slot on the primary to use (from 9.4 on)"},
 			&cli.StringFlag{Name: "standby-name", Usage: "how the primary shall call this server (application_name); default the host's name"},
 			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it shall not be the primary's"},
-			&cli.StringFlag{Name: "cluster", Usage: "system identifier of the cluster, if the archive holds several"},
 			&cli.BoolFlag{Name: "from-primary", Usage: "copy from the primary, although the archive has a backup"},
 			&cli.BoolFlag{Name: "rejoin", Usage: "make an old primary follow the one that was promoted in its place"},
 			&cli.BoolFlag{Name: "new-copy", Usage: "with --rejoin: move the old data directory away and copy anew, instead of pg_rewind"},
@@ -262,129 +254,6 @@ func (s *setup) findPassword(f *follower) error {
 	return s.write(e)
 }
 
-// copyCluster fills the data directory: from the archive, or from the primary.
-func (s *setup) copyCluster(ctx context.Context, f *follower) error {
-	if !s.x.Bool("from-primary") {
-		done, err := s.copyFromArchive(ctx, f)
-		if done || err != nil {
-			return err
-		}
-	}
-	return s.copyFromPrimary(ctx, f)
-}
-
-// copyFromArchive is false if the archive has no backup.
-func (s *setup) copyFromArchive(ctx context.Context, f *follower) (done bool, err error) {
-	st := &reopening{open: func() (store, error) { return open(ctx, s.conf, silencePatient) }}
-	defer st.Close()
-	r := &restore.Restorer{Store: st, Warn: s.warn}
-	o := restore.Options{Dir: f.dir, Cluster: f.is.SystemID, RestoreCommand: f.follow.RestoreCommand, Standby: true, TakeOver: true}
-	if has, err := hasBackup(ctx, st, layout.Cluster{SystemID: f.is.SystemID}); err != nil {
-		return false, err
-	} else if !has {
-		s.line("backup", "the archive has none: the copy comes from the primary")
-		return false, nil
-	}
-	plan, err := r.Plan(ctx, o)
-	if err != nil {
-		return false, err
-	}
-	s.changed++
-	s.line("backup", "%s, %s, PostgreSQL %s", plan.Manifest.Backup, bytesText(plan.Manifest.Size), plan.Version)
-	for _, note := range plan.Notes {
-		s.line("note", "%s", note)
-	}
-	if s.dry {
-		s.line("would restore", "it into %s", f.dir)
-		s.finish()
-		return true, nil
-	}
-	bar := s.progress("restore", plan.Manifest.Size)
-	defer bar.stop()
-	r.Progress = bar.add
-	if _, err = r.Run(ctx, plan); err != nil {
-		return false, incomplete(err, plan)
-	}
-	bar.stop()
-	s.line("restored", "into %s", f.dir)
-	f.data, err = pgdata.Open(f.dir)
-	return true, err
-}
-
-// hasBackup reports whether the archive has a base backup of the cluster, finished
-// or not.
-func hasBackup(ctx context.Context, st restore.Store, c layout.Cluster) (has bool, err error) {
-	err = st.List(ctx, basebackup.Root(c), func(e transport.FileInfo) error {
-		_, err := basebackup.ParseID(e.Name)
-		has = has || err == nil
-		return nil
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return has, err
-}
-
-// copyFromPrimary runs pg_basebackup.
-func (s *setup) copyFromPrimary(ctx context.Context, f *follower) error {
-	program, err := basebackupProgram(ctx)
-	if err != nil {
-		return err
-	}
-	words := []string{program, "-D", f.dir, "-X", "stream", "-c", "fast", "-d", f.follow.ConnInfo()}
-	s.changed++
-	if s.dry {
-		s.line("would run", "%s", strings.Join(words, " "))
-		s.finish()
-		return nil
-	}
-	// Beside it, and moved when it is whole: half a copy must not look like one.
-	beside := f.dir + ".walship-copy"
-	if err := os.RemoveAll(beside); err != nil {
-		return localError(err)
-	}
-	words[2] = beside
-	s.line("copying", "from the primary, with pg_basebackup")
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Env = append(os.Environ(), "PGPASSFILE="+f.follow.Passfile)
-	cmd.Stderr = s.err
-	if err := cmd.Run(); err != nil {
-		return errors.Join(fmt.Errorf("%w: pg_basebackup: %w", pgserver.ErrServer, err), os.RemoveAll(beside))
-	}
-	fault.At("setup.basebackup")
-	if err := os.Remove(f.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return localError(err)
-	}
-	if err := os.Rename(beside, f.dir); err != nil {
-		return localError(err)
-	}
-	s.line("copied", "into %s", f.dir)
-	f.data, err = pgdata.Open(f.dir)
-	return err
-}
-
-// basebackupProgram finds a pg_basebackup. Which version the primary has is not
-// known before; a newer one copies older servers too.
-func basebackupProgram(ctx context.Context) (string, error) {
-	for v := pgdata.Version(180000); v >= 90100; {
-		if install, err := pgrun.Find(ctx, v, ""); err == nil {
-			if path, ok := install.Program("pg_basebackup"); ok {
-				return path, nil
-			}
-		}
-		switch {
-		case v > 100000:
-			v -= 10000
-		case v == 100000:
-			v = 90600
-		default:
-			v -= 100
-		}
-	}
-	return "", transport.WithHint(fmt.Errorf("%w: there is no pg_basebackup on this machine to copy from the primary with", pgrun.ErrNoServer),
-		"run walship backup on the primary; then this takes the backup from the archive")
-}
-
 // configureStandby writes what makes the server follow, and what it needs once
 // it has been promoted.
 func (s *setup) configureStandby(f *follower) error {
@@ -497,101 +366,4 @@ func (f *follower) hba(settings []pgdata.Setting) string {
 		return set.Value
 	}
 	return filepath.Join(f.dir, "pg_hba.conf")
-}
-
-// follows waits until the standby has replayed what the primary had when it was
-// asked, and shows how far it has come.
-func (s *setup) follows(ctx context.Context, f *follower) error {
-	is, err := pgserver.Identify(ctx, f.primary)
-	if err != nil {
-		return err
-	}
-	d := &dbServer{data: f.data}
-	defer func() { d.close() }()
-	function := "pg_last_wal_replay_lsn()"
-	if f.data.Version < 100000 {
-		function = "pg_last_xlog_replay_location()"
-	}
-	var at walname.LSN
-	var last error
-	told := time.Now()
-	caught, err := wait(ctx, catchUpLimit, func() (bool, error) {
-		if !serverRuns(f.data) {
-			return false, transport.WithHint(fmt.Errorf("%w: the standby in %s has stopped", pgserver.ErrServer, f.dir), "its log tells why; pg_ctl's begins in "+filepath.Join(f.dir, "startup.log"))
-		}
-		if d.conn == nil || !d.conn.Alive() {
-			if d.params.ConnString, last = connStringOf(f.data); last == nil {
-				last = d.connect(ctx)
-			}
-			if last != nil {
-				d.conn = nil
-				return false, nil // it still starts
-			}
-		}
-		var text string
-		if text, last = d.conn.Value(ctx, "SELECT "+function); last != nil || text == "" {
-			return false, nil
-		}
-		if at, last = walname.ParseLSN(text); last != nil {
-			return false, last
-		}
-		if time.Since(told) > 5*time.Second {
-			told = time.Now()
-			s.say("catching up: at %s, the primary was at %s", at, is.LSN)
-		}
-		return at >= is.LSN, nil
-	})
-	if err != nil {
-		return err
-	}
-	if !caught {
-		if last == nil {
-			last = fmt.Errorf("%w: it is at %s, the primary was at %s", pgserver.ErrServer, at, is.LSN)
-		}
-		return fmt.Errorf("the standby has not caught up within %s: %w", catchUpLimit, last)
-	}
-	s.line("caught up", "it has replayed %s, where the primary was", is.LSN)
-	return s.streams(ctx, d, f)
-}
-
-// catchUpLimit is how long setup waits for a standby. It goes on by itself.
-const catchUpLimit = 30 * time.Minute
-
-// streamLimit is how long a standby that has caught up may take to stream: it
-// asks the archive first.
-const streamLimit = time.Minute
-
-// streams waits until the standby streams from the primary.
-func (s *setup) streams(ctx context.Context, d *dbServer, f *follower) error {
-	if d.data.Version < 90600 {
-		s.line("note", "whether it streams, pg_stat_replication on the primary tells")
-		return nil
-	}
-	conninfo := "''"
-	if d.data.Version >= 110000 {
-		conninfo = "coalesce(sender_host, '') || ':' || coalesce(sender_port::text, '')"
-	}
-	var from string
-	ok, err := wait(ctx, streamLimit, func() (bool, error) {
-		rows, err := d.conn.Query(ctx, "SELECT status, "+conninfo+" FROM pg_stat_wal_receiver")
-		if err != nil {
-			return false, err
-		}
-		if i := slices.IndexFunc(rows, func(r []string) bool { return r[0] == "streaming" }); i >= 0 {
-			from = rows[i][1]
-			return true, nil
-		}
-		return false, nil
-	})
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return transport.WithHint(fmt.Errorf("%w: the standby has caught up from the archive, but does not stream from %s", pgserver.ErrServer, f.follow.Host), "its log tells why")
-	}
-	if from == "" {
-		from = f.follow.Host
-	}
-	s.line("streaming", "from %s", from)
-	return nil
 }
