@@ -93,7 +93,11 @@ func theRecipe(t *testing.T, o testpg.Options, onPrimary bool) {
 	standby.WaitLog(soon, "restored log file")
 	r.want(0, []string{streams(old), "everything is as it should be"}, follow...)
 
-	// Failover: the last row has been streamed when the primary dies.
+	// Failover: the last row has been streamed when the primary dies. The segment of
+	// its last checkpoint goes with the recovery at the begin of pg_rewind, which
+	// needs it then: the archive has it.
+	old.Query("checkpoint")
+	old.Archive(soon)
 	last := insert(old)
 	testpg.WaitFor(t, soon, "the last row on the standby", func() bool {
 		n, err := standby.Psql("select count(*) from rows")

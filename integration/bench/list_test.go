@@ -22,29 +22,38 @@ func manySegments(t *testing.T, n uint64) (root string) {
 	t.Helper()
 	root = t.TempDir()
 	must(t, os.Chmod(root, 0o755))
-	c := layout.Cluster{SystemID: 7710922645055258694}
+	const perFile = 10_000 // a file has so many names
+	var first string
+	count := 0
+	stock(t, root, layout.Cluster{SystemID: 7710922645055258694}, n, func(_ walname.Segment, name string) {
+		if count++; count%perFile == 1 {
+			first = name
+			must(t, os.WriteFile(name, make([]byte, 4096), 0o644))
+			return
+		}
+		must(t, os.Link(first, name))
+	})
+	return root
+}
+
+// stock makes the folders of an archive of n segments, from the first on. put
+// makes the file of each.
+func stock(t *testing.T, root string, c layout.Cluster, n uint64, put func(s walname.Segment, name string)) {
+	t.Helper()
 	for _, dir := range c.Folders() {
 		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	id := layout.Identity{SystemID: c.SystemID, SegmentSize: walname.DefaultSegmentSize, Codec: "zstd", Created: time.Now()}
 	must(t, os.WriteFile(filepath.Join(root, c.IdentityFile()), id.Marshal(), 0o644))
 	g := walname.Geometry{SegmentSize: walname.DefaultSegmentSize}
-	const perFile = 10_000 // a file has so many names
-	var first string
 	for at := range n {
 		s := g.FromNumber(1, at+1)
 		name := filepath.Join(root, c.LogFolder(s), s.String()+".zst")
 		if at == 0 || s.Seg == 0 {
 			must(t, os.MkdirAll(filepath.Dir(name), 0o755))
 		}
-		if at%perFile == 0 {
-			first = name
-			must(t, os.WriteFile(name, make([]byte, 4096), 0o644))
-			continue
-		}
-		must(t, os.Link(first, name))
+		put(s, name)
 	}
-	return root
 }
 
 // TestList lists a million segments over sshd, and a hundred thousand of them
