@@ -130,7 +130,7 @@ func TestFetchFaults(t *testing.T) {
 		steps := 0
 		for _, applied := range []bool{false, true} {
 			for _, mode := range modes {
-				for n := 0; n < 12; n++ {
+				for n, past := 0, 0; past < 2; n++ { // one call may take a step less than another
 					// Each has a store of its own: what a fetch that has ended had
 					// still under way must not take the fault of the next.
 					s := newSite(t, small)
@@ -165,7 +165,9 @@ func TestFetchFaults(t *testing.T) {
 					}
 					if reached {
 						steps++
-					} else if err != nil && c.content != nil {
+						continue
+					}
+					if past++; err != nil && c.content != nil {
 						t.Errorf("%s, %s: nothing failed, but %v", c.what, mode, err)
 					}
 				}

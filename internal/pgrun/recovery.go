@@ -64,10 +64,13 @@ type Recovery struct {
 }
 
 // pause is the time between two looks at the log, askEvery that between two
-// questions to the server itself.
+// questions to the server itself, lastWordsLimit what a log is given to say why
+// a server has ended.
 const (
 	pause    = 50 * time.Millisecond
 	askEvery = 3 * time.Second
+
+	lastWordsLimit = 3 * time.Second
 )
 
 // Recover watches a server that has just been started until its recovery has
@@ -83,7 +86,11 @@ func (s *Server) Recover(ctx context.Context, r Recovery) (Outcome, error) {
 	for {
 		ended := s.HasEnded() // before the last look at the log
 		segment := out.Report.Segment
-		if err := s.logs.lines(ended, out.Report.Line); err != nil {
+		err := s.logs.lines(false, out.Report.Line)
+		if ended && err == nil {
+			err = s.lastWords(&out.Report)
+		}
+		if err != nil {
 			return out, fmt.Errorf("log of the server: %w", err)
 		}
 		if now := out.Report.Segment; now != segment && r.Progress != nil {
@@ -136,6 +143,18 @@ func (o *Outcome) settled(s *Server, limit time.Duration) bool {
 		time.Sleep(pause)
 	}
 	return true
+}
+
+// lastWords reads the rest of the log of a server that is gone. A logging
+// collector outlives the server by a moment, and writes its last lines then.
+func (s *Server) lastWords(r *Report) error {
+	for deadline := time.Now().Add(lastWordsLimit); r.fatal == "" && !r.Shut && time.Now().Before(deadline); {
+		time.Sleep(pause)
+		if err := s.logs.lines(false, r.Line); err != nil {
+			return err
+		}
+	}
+	return s.logs.lines(true, r.Line)
 }
 
 // opened judges a server that takes writes.
