@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"walship/internal/async"
 	"walship/internal/basebackup"
 	"walship/internal/fault"
 	"walship/internal/layout"
@@ -54,6 +56,8 @@ type Backuper struct {
 	// Warn what the administrator should know of although it goes on.
 	Say, Warn func(text string)
 
+	own layout.Identity // what Check has read
+
 	// For tests; zero values stand for those of the constants.
 	partSize  int64
 	listFiles int
@@ -86,7 +90,8 @@ const cleanupLimit = 8 * time.Second
 // Check tells whether the archive is the cluster's, before a server is asked
 // for anything.
 func (b *Backuper) Check(ctx context.Context, systemID uint64, segmentSize int64) error {
-	_, err := b.identity(ctx, systemID, segmentSize)
+	own, err := b.identity(ctx, systemID, segmentSize)
+	b.own = own
 	return err
 }
 
@@ -148,9 +153,12 @@ type backupRun struct {
 
 // newRun checks whose archive it is and finds the backup a folder of its own.
 func (b *Backuper) newRun(ctx context.Context, cancel context.CancelCauseFunc, info basebackup.Info) (*backupRun, error) {
-	own, err := b.identity(ctx, info.SystemID, info.SegmentSize)
-	if err != nil {
-		return nil, err
+	own := b.own
+	if own.SystemID != info.SystemID || own.SegmentSize != info.SegmentSize {
+		var err error
+		if own, err = b.identity(ctx, info.SystemID, info.SegmentSize); err != nil {
+			return nil, err
+		}
 	}
 	geometry, err := walname.NewGeometry(info.SegmentSize, info.SkipFF)
 	if err != nil {
@@ -198,15 +206,37 @@ func (b *Backuper) newRun(ctx context.Context, cancel context.CancelCauseFunc, i
 	return r, nil
 }
 
-// run is the order of a backup's steps: its manifest comes last.
+// run is the order of a backup's steps: its manifest comes last. The last parts
+// are still on their way while the server ends the backup and archives its WAL.
 func (r *backupRun) run(ctx context.Context, src basebackup.Source) error {
-	if err := r.copy(ctx, src); err != nil {
+	config := async.Go(func() (*basebackup.Ref, error) { return r.putConfig(ctx) })
+	lists, err := r.copy(ctx, src)
+	if err == nil {
+		fault.At("backup.copied")
+		err = r.end(ctx, src)
+	}
+	if err != nil {
+		r.cancel(err) // what is on its way ends with it
+	}
+	refs, listErr := lists.Wait()
+	saved, configErr := config.Wait()
+	if err = cmp.Or(err, listErr, configErr); err != nil {
+		return cmp.Or(context.Cause(ctx), err) // what came first
+	}
+	r.manifest.Lists = refs
+	if saved != nil {
+		r.manifest.Config = saved
+		r.manifest.StoredSize += saved.StoredSize
+	}
+	if err := r.publish(ctx); err != nil {
 		return err
 	}
-	if err := r.putConfig(ctx); err != nil {
-		return err
-	}
-	fault.At("backup.copied")
+	fault.At("backup.published")
+	return nil
+}
+
+// end lets the server end the backup, and waits for its WAL.
+func (r *backupRun) end(ctx context.Context, src basebackup.Source) error {
 	end, err := src.Finish()
 	if err != nil {
 		return err
@@ -220,10 +250,6 @@ func (r *backupRun) run(ctx context.Context, src basebackup.Source) error {
 		return err
 	}
 	fault.At("backup.wal")
-	if err := r.publish(ctx); err != nil {
-		return err
-	}
-	fault.At("backup.published")
 	return nil
 }
 

@@ -26,24 +26,20 @@ const copyBuffer = 256 << 10
 
 // copy stores what the server gives: parts, the lists of what is in them, and
 // the server's own manifest. Parts are on their way while the next is being read.
-func (r *backupRun) copy(ctx context.Context, src basebackup.Source) error {
+// It returns when all has been read; lists tells when all is stored.
+func (r *backupRun) copy(ctx context.Context, src basebackup.Source) (lists *async.Result[[]basebackup.Ref], err error) {
 	parts := make(chan *upload, inFlight) // in order
-	lists := async.Go(func() ([]basebackup.Ref, error) { return r.list(ctx, parts) })
+	lists = async.Go(func() ([]basebackup.Ref, error) { return r.list(ctx, parts) })
 
 	s := &splitter{backupRun: r, ctx: ctx, src: src, parts: parts, numbers: make(map[uint32]int),
 		buf: make([]byte, copyBuffer), out: bufio.NewWriterSize(nil, copyBuffer), sum: sha256.New()}
-	err := s.split()
+	err = s.split()
 	if err != nil {
 		r.cancel(err) // the uploads end with it
 	}
 	s.giveUp()
 	close(parts)
-	refs, listErr := lists.Wait()
-	if err = cmp.Or(err, listErr); err != nil {
-		return cmp.Or(context.Cause(ctx), err) // what came first
-	}
-	r.manifest.Lists = refs
-	return nil
+	return lists, err
 }
 
 // list waits for the parts in their order and stores the lists of their files.

@@ -159,10 +159,11 @@ func (r *backupRun) putBytes(ctx context.Context, name string, codec stored.Code
 	}
 }
 
-// putConfig stores the configuration files from outside the data directory.
-func (r *backupRun) putConfig(ctx context.Context) error {
+// putConfig stores the configuration files from outside the data directory; nil
+// if there are none.
+func (r *backupRun) putConfig(ctx context.Context) (*basebackup.Ref, error) {
 	if len(r.Config) == 0 {
-		return nil
+		return nil, nil
 	}
 	var b bytes.Buffer
 	t := tar.NewWriter(&b)
@@ -178,18 +179,16 @@ func (r *backupRun) putConfig(ctx context.Context) error {
 			_, err = t.Write(f.Content)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.Path, err)
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
 	if err := t.Close(); err != nil {
-		return err
+		return nil, err
 	}
 	ref, err := r.putBytes(ctx, basebackup.ConfigFile, r.codec, b.Bytes())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.manifest.Config = &ref
-	r.manifest.StoredSize += ref.StoredSize
 	fault.At("backup.config-put")
-	return nil
+	return &ref, nil
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"walship/internal/async"
 	"walship/internal/basebackup"
 	"walship/internal/pgdata"
 	"walship/transport"
@@ -24,6 +25,7 @@ func (r *Restorer) Plan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	looking := async.Go(func() (*seen, error) { return r.look(ctx, cluster) })
 	all, err := r.backups(ctx, cluster, id, o.Backup)
 	if err != nil {
 		return nil, err
@@ -39,10 +41,12 @@ func (r *Restorer) Plan(ctx context.Context, o Options) (*Plan, error) {
 		return nil, fmt.Errorf("backup %s: %w: %w", all[0].Backup, basebackup.ErrDamaged, err)
 	}
 	p.Geometry = walname.Geometry{SegmentSize: id.SegmentSize, SkipFF: p.Version < 90300}
-	wal, lines, err := r.look(ctx, cluster, p.Geometry)
+	archived, err := looking.Wait()
 	if err != nil {
 		return nil, err
 	}
+	wal, lines := archived.wal, archived.lines
+	wal.geometry, lines.geometry = p.Geometry, p.Geometry
 	for _, m := range all {
 		lines.add(m.Timeline)
 	}
@@ -59,14 +63,16 @@ func (r *Restorer) Plan(ctx context.Context, o Options) (*Plan, error) {
 	if err := p.vacant(); err != nil {
 		return nil, err
 	}
-	if err := r.survey(ctx, p); err != nil {
+	surveyed := async.Go(func() (struct{}, error) { return struct{}{}, r.survey(ctx, p) })
+	short := c.checkWAL(ctx)
+	if _, err := surveyed.Wait(); err != nil {
 		return nil, err
 	}
 	if err := p.roomy(); err != nil {
 		return nil, err
 	}
-	if err := c.checkWAL(ctx); err != nil {
-		return nil, err
+	if short != nil {
+		return nil, short
 	}
 	return p, nil
 }

@@ -65,7 +65,8 @@ func (r *Restorer) unpack(ctx context.Context, p *Plan, targets map[uint32]targe
 func (r *Restorer) unpackPart(ctx context.Context, p *Plan, part basebackup.Part, to target) error {
 	return r.patiently(ctx, func() error {
 		u := &unpacking{Restorer: r, target: to, buf: make([]byte, 256<<10)}
-		err := r.content(ctx, p, part.Ref, func(content io.Reader) error { return u.all(ctx, part, content) })
+		// Each file is checked against the list, and so is each header.
+		err := r.checked(ctx, p, part.Ref, false, func(content io.Reader) error { return u.all(ctx, part, content) })
 		if err != nil {
 			for _, name := range u.made {
 				to.Remove(name)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"walship/internal/async"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -27,36 +28,48 @@ type walArchive struct {
 	logs     map[walname.Timeline][]uint32 // that have a folder, sorted
 }
 
-// look lists the archive's WAL folders and history files, and reads these.
-func (r *Restorer) look(ctx context.Context, c layout.Cluster, g walname.Geometry) (*walArchive, *timelines, error) {
-	a := &walArchive{store: r.Store, cluster: c, geometry: g, logs: make(map[walname.Timeline][]uint32)}
-	t := &timelines{geometry: g, histories: make(map[walname.Timeline]walname.History), damaged: make(map[walname.Timeline]error)}
-	for _, folder := range []string{c.WAL(), c.Histories()} {
-		err := r.Store.List(ctx, folder, func(transport.FileInfo) error { return fs.SkipAll })
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, transport.WithHint(fmt.Errorf("%w: its folder %s is missing", ErrArchive, folder), "is a disk of its own mounted there, or was the folder moved away?")
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-	}
+// seen is what look has found.
+type seen struct {
+	wal   *walArchive
+	lines *timelines
+}
+
+// look lists the archive's WAL folders and history files, and reads these. The
+// geometry of what it returns is for the caller to set.
+func (r *Restorer) look(ctx context.Context, c layout.Cluster) (*seen, error) {
+	a := &walArchive{store: r.Store, cluster: c, logs: make(map[walname.Timeline][]uint32)}
+	t := &timelines{histories: make(map[walname.Timeline]walname.History), damaged: make(map[walname.Timeline]error)}
+	there := async.Go(func() (struct{}, error) {
+		return struct{}{}, r.Store.List(ctx, c.Histories(), func(transport.FileInfo) error { return fs.SkipAll })
+	})
+	reading := async.Go(func() (struct{}, error) { return struct{}{}, r.histories(ctx, c, t) })
 	err := r.Store.List(ctx, c.WAL(), func(e transport.FileInfo) error {
 		if len(e.Name) != 16 {
 			return nil
 		}
 		if n, err := walname.Parse(e.Name + "00000000"); err == nil {
 			a.logs[n.Segment.Timeline] = append(a.logs[n.Segment.Timeline], n.Segment.Log)
-			t.add(n.Segment.Timeline)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, nil, err
+	_, readErr := reading.Wait()
+	_, absent := there.Wait()
+	for _, f := range []struct {
+		name string
+		err  error
+	}{{c.WAL(), err}, {c.Histories(), absent}} {
+		if errors.Is(f.err, fs.ErrNotExist) {
+			return nil, transport.WithHint(fmt.Errorf("%w: its folder %s is missing", ErrArchive, f.name), "is a disk of its own mounted there, or was the folder moved away?")
+		}
+		if f.err != nil {
+			return nil, f.err
+		}
 	}
-	for _, logs := range a.logs {
+	for tl, logs := range a.logs {
+		t.add(tl)
 		slices.Sort(logs)
 	}
-	return a, t, r.histories(ctx, c, t)
+	return &seen{a, t}, readErr
 }
 
 // histories reads all history files into t.

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"walship/archive"
+	"walship/internal/async"
 	"walship/internal/basebackup"
 	"walship/internal/config"
 	"walship/internal/pgserver"
@@ -134,6 +135,7 @@ type backupCall struct {
 	standby  bool
 	progress *progress // nil if it is not shown
 	waited   time.Duration
+	clearing *async.Result[struct{}] // of what earlier backups have left; nil if it has not begun
 }
 
 // checkpointWord is after which time a wait for the checkpoint is spoken of.
@@ -156,6 +158,7 @@ func (b *backupCall) run(ctx context.Context, s store) (m basebackup.Manifest, e
 		return m, err
 	}
 	defer b.endProgress()
+	defer b.cleared(ctx)
 	m, err = a.Run(ctx, func(ctx context.Context) (basebackup.Source, error) {
 		o := b.options.BackupOptions
 		o.Warn = b.warn
@@ -212,12 +215,20 @@ func (b *backupCall) look(ctx context.Context, a *archive.Backuper) error {
 	for _, f := range files {
 		a.Config = append(a.Config, archive.ConfigFile{Path: f.Path, Mode: uint32(f.Mode.Perm()), Content: f.Content})
 	}
-	if id != 0 {
-		if err := a.RemoveAbandoned(ctx, id); err != nil {
-			b.warn(fmt.Sprintf("what earlier backups have left unfinished could not be cleared away: %v", err))
-		}
+	if id != 0 { // beside the backup: there may be many of them to look at
+		b.clearing = async.Go(func() (struct{}, error) { return struct{}{}, a.RemoveAbandoned(ctx, id) })
 	}
 	return context.Cause(ctx)
+}
+
+// cleared waits until what earlier backups have left has been cleared away.
+func (b *backupCall) cleared(ctx context.Context) {
+	if b.clearing == nil {
+		return
+	}
+	if _, err := b.clearing.Wait(); err != nil && ctx.Err() == nil {
+		b.warn(fmt.Sprintf("what earlier backups have left unfinished could not be cleared away: %v", err))
+	}
 }
 
 // tell says what is being done.

@@ -29,13 +29,14 @@ type site struct {
 	*testpg.Cluster
 	t                   *testing.T
 	walship, home, root string
+	turns               map[time.Duration]func() int // by round trip
 }
 
 // newSite starts a primary with an empty archive.
 func newSite(t *testing.T, walship string) *site {
 	owner, err := testpg.ServerUser()
 	must(t, err)
-	s := &site{t: t, Cluster: testpg.New(t, testpg.Options{}), walship: walship, home: testpg.Dir(t)}
+	s := &site{t: t, Cluster: testpg.New(t, testpg.Options{}), walship: walship, home: testpg.Dir(t), turns: make(map[time.Duration]func() int)}
 	srv := testsshd.Start(t, testsshd.Options{User: owner.Name, Config: []string{"MaxStartups 100"}})
 	s.root = folder(t, s.home, "archive")
 	key, err := os.ReadFile(srv.KeyFile)
@@ -43,6 +44,7 @@ func newSite(t *testing.T, walship string) *site {
 	must(t, os.WriteFile(filepath.Join(s.home, "key"), key, 0o600))
 	for _, rtt := range []time.Duration{0, 20 * time.Millisecond} {
 		h := at(t, srv, rtt)
+		s.turns[rtt] = h.turns
 		known, err := os.ReadFile(h.known)
 		must(t, err)
 		must(t, os.WriteFile(s.known(rtt), known, 0o644))
@@ -113,22 +115,22 @@ func TestBackup(t *testing.T) {
 	for _, rtt := range []time.Duration{0, 20 * time.Millisecond} {
 		tar := filepath.Join(s.root, "base.tar.zst")
 		all := []*contender{
-			{name: "pg_basebackup -Ft | zstd -1 | ssh", run: func(int) *exec.Cmd {
+			{name: "pg_basebackup -Ft | zstd -1 | ssh", turns: s.turns[rtt], run: func(int) *exec.Cmd {
 				return s.bash(fmt.Sprintf("pg_basebackup -D - -Ft -X none -c fast | zstd -1 -qc | %s 'cat > %s && sync %s'", s.ssh(rtt), tar, tar))
 			}},
-			{name: "the same, zstd -1 -T0", run: func(int) *exec.Cmd {
+			{name: "the same, zstd -1 -T0", turns: s.turns[rtt], run: func(int) *exec.Cmd {
 				return s.bash(fmt.Sprintf("pg_basebackup -D - -Ft -X none -c fast | zstd -1 -T0 -qc | %s 'cat > %s && sync %s'", s.ssh(rtt), tar, tar))
 			}},
-			{name: "walship backup", run: func(int) *exec.Cmd { return s.backup(rtt) }},
+			{name: "walship backup", turns: s.turns[rtt], run: func(int) *exec.Cmd { return s.backup(rtt) }},
 		}
 		measure(t, *bases, all)
 		report(fmt.Sprintf("base backup, %v round trip", rtt), all)
 
 		all = []*contender{
-			{name: "ssh cat | zstd -dc | tar x, sync", prep: fresh, run: func(int) *exec.Cmd {
+			{name: "ssh cat | zstd -dc | tar x, sync", turns: s.turns[rtt], prep: fresh, run: func(int) *exec.Cmd {
 				return s.bash(fmt.Sprintf("mkdir -m 700 %s && %s cat %s | zstd -qdc | tar x -C %s && sync -f %s", to, s.ssh(rtt), tar, to, to))
 			}},
-			{name: "walship restore", prep: fresh, run: func(int) *exec.Cmd { return s.restore(rtt, to) }},
+			{name: "walship restore", turns: s.turns[rtt], prep: fresh, run: func(int) *exec.Cmd { return s.restore(rtt, to) }},
 		}
 		measure(t, *bases, all)
 		report(fmt.Sprintf("restore, %v round trip", rtt), all)

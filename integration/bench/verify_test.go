@@ -56,4 +56,6 @@ func TestVerify(t *testing.T) {
 	wall := func(i int) float64 { return median(all[i].wall).Seconds() }
 	fmt.Printf("of the speed of zstd -t: %.2f with one thread, %.2f with two; from one to two: zstd %.2f, walship %.2f times as fast\n",
 		wall(0)/wall(1), wall(2)/wall(3), wall(0)/wall(2), wall(1)/wall(3))
+	cpu := func(i int) float64 { return median(all[i].cpu).Seconds() }
+	fmt.Printf("by CPU time: %.2f with one thread, %.2f with two\n", cpu(0)/cpu(1), cpu(2)/cpu(3))
 }
