@@ -168,15 +168,20 @@ func TestBackupOutlivesAnOutageAtItsEnd(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	primary := newPrimary(t, s, testpg.Options{SegmentMB: 1})
+	// Its WAL is held back until the archive has been away.
+	gate := filepath.Join(primary.Base, "gate")
+	primary.Query("alter system set archive_command = 'test -e " + gate + " && " + primary.Query("show archive_command") + "'")
+	primary.Query("select pg_reload_conf()")
 	proxy := testnet.New(t, s.sshd.Addr)
 	s = s.by(proxy)
-	call := s.beginBackup(primary, "backup.ended=stop")
+	call := s.beginBackup(primary, "backup.list-put=stop") // all parts are stored
 	call.stopped()
 	must(t, proxy.Refuse(true))
 	proxy.Reset()
 	must(t, call.cmd.Process.Signal(syscall.SIGCONT))
 	call.says("could not be asked")
 	must(t, proxy.Refuse(false))
+	must(t, os.WriteFile(gate, nil, 0o644))
 	if code := call.wait(); code != 0 || len(s.backups()) != 1 {
 		t.Errorf("code %d: %s", code, call.text())
 	}

@@ -113,6 +113,16 @@ func TestCheck(t *testing.T) {
 			t.Error("the server was asked")
 		}
 	})
+	t.Run("no drill", func(t *testing.T) {
+		s := s.with(t)
+		j, text := s.check(server, 1, append(data, "--archive-only", "--max-drill-age", "30d")...)
+		if j.of("drill") != "WARNING: none is recorded in the archive" || !strings.Contains(text, "hint: walship restore --check is one") {
+			t.Error(j.of("drill"), text)
+		}
+		if j, _ = s.check(server, 0, append(data, "--archive-only")...); j.of("drill") != "" {
+			t.Error(j.of("drill"))
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		s := s.with(t)
 		refused := filepath.Join(s.folder(), "refused", "000000010000000000000009.0badc0de.zst")
@@ -221,6 +231,7 @@ func TestCheckUnknown(t *testing.T) {
 		{[]string{"check", "--archive", "ftp://x"}, 3, "WALSHIP UNKNOWN - config: "},
 		{[]string{"check", "--archive", "file://" + a.root, "--max-wait", "soon"}, 3, "--max-wait"},
 		{[]string{"check", "--archive", "file://" + a.root, "--min-free", "200%"}, 3, "--min-free"},
+		{[]string{"check", "--archive", "file://" + a.root, "--max-drill-age", "0"}, 3, "--max-drill-age"},
 		{[]string{"check", "--archive", "file://" + a.root, "--nonsense"}, 3, "nonsense"},
 		{[]string{"check", "--archive", "file://" + a.root, "--cluster", "x"}, 3, "is not a system identifier"},
 		{[]string{"check", "--archive", "file://" + a.root, "more"}, 3, "1 arguments instead of 0"},

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"walship/internal/testbin"
 	"walship/internal/testpg"
+	"walship/internal/testsshd"
 )
 
 // A cluster whose settings would keep a copy from starting, or let it reach what
@@ -102,6 +104,64 @@ func TestRestoreCheckOfAHostileConfiguration(t *testing.T) {
 	if found, _ := filepath.Glob(filepath.Join(s.root, "*", "history", "*")); len(found) > 0 {
 		t.Errorf("the copy has archived %q", found)
 	}
+
+	// The archive knows of it, and check tells how long ago it was.
+	records := s.drills()
+	if len(records) != 1 || !strings.HasSuffix(records[0], "-ok.json") {
+		t.Fatalf("recorded: %q", records)
+	}
+	text, err := os.ReadFile(records[0])
+	must(t, err)
+	if string(text) != r.stdout {
+		t.Errorf("recorded:\n%s\nprinted:\n%s", text, r.stdout)
+	}
+	metrics := filepath.Join(dir, "walship.prom")
+	j := s.checkArchive("--max-drill-age", "8d", "--metrics", metrics)
+	if found := j.of("drill"); !strings.HasPrefix(found, "OK: the last that has passed was ") || j.Figures["last_drill_timestamp_seconds"] == 0 {
+		t.Errorf("%s, %v", found, j.Figures)
+	}
+	prom, err := os.ReadFile(metrics)
+	must(t, err)
+	if !strings.Contains(string(prom), "\nwalship_last_drill_timestamp_seconds{") || !strings.Contains(string(prom), `check="drill"} 0`) {
+		t.Errorf("%s", prom)
+	}
+	if j = s.checkArchive("--max-drill-age", "1ms"); !strings.HasPrefix(j.of("drill"), "WARNING: the last that has passed was ") || j.Code != 1 {
+		t.Errorf("%d, %s", j.Code, j.of("drill"))
+	}
+	for _, command := range []string{"verify", "list"} {
+		if r := run(t, "/", nil, s.binary, "--config", s.config(), command); r.code != 0 || strings.Contains(r.stdout, "drills") {
+			t.Errorf("%s", r)
+		}
+	}
+}
+
+// readOnly leads walship to a server of the same archive where the account may
+// only read.
+func (s *site) readOnly() {
+	s.t.Helper()
+	s.sshd = testsshd.Start(s.t, testsshd.Options{Subsystem: "internal-sftp -R"})
+	key, err := os.ReadFile(s.sshd.KeyFile)
+	must(s.t, err)
+	must(s.t, os.WriteFile(filepath.Join(s.home, "id_ed25519"), key, 0o600))
+	s.through(s.sshd.Addr)
+}
+
+// drills are the records of drills in the archive.
+func (s *site) drills() []string {
+	s.t.Helper()
+	found, err := filepath.Glob(filepath.Join(s.folder(), "drills", "*"))
+	must(s.t, err)
+	return found
+}
+
+// checkArchive is walship check of the archive alone.
+func (s *site) checkArchive(args ...string) (j checked) {
+	s.t.Helper()
+	r := run(s.t, "/", nil, s.binary, append([]string{"--config", s.config(), "check", "--archive-only", "--min-free", "0%", "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(r.stdout), &j); err != nil || j.Code != r.code {
+		s.t.Fatalf("%v: %s", err, r)
+	}
+	return j
 }
 
 // A drill to a target, by every way to check, and what is said of one that is
@@ -115,6 +175,7 @@ func TestRestoreCheckTargets(t *testing.T) {
 	primary.Query("select pg_create_restore_point('here')")
 	insert(primary)
 	primary.Archive(soon)
+	s.readOnly()
 
 	t.Run("pg_amcheck of a sample", func(t *testing.T) {
 		t.Parallel()
@@ -124,12 +185,18 @@ func TestRestoreCheckTargets(t *testing.T) {
 			first.Target.Kind != "name" || first.Target.Value != "here" || !strings.Contains(first.RestoredTo.Stop, `"here"`) {
 			t.Fatalf("%s", r)
 		}
+		if len(first.Warnings) != 1 || !strings.HasPrefix(first.Warnings[0], "the drill is not recorded in the archive (--no-record does without): ") {
+			t.Errorf("warnings: %q", first.Warnings)
+		}
 		nothingLeft(t, dir)
 	})
 	t.Run("every row", func(t *testing.T) {
 		t.Parallel()
 		dir := testpg.Dir(t)
-		report, r := s.drill(dir, "--bin-dir", withoutAmcheck(t, primary))
+		report, r := s.drill(dir, "--bin-dir", withoutAmcheck(t, primary), "--no-record")
+		if len(report.Warnings) > 0 {
+			t.Errorf("warnings: %q", report.Warnings)
+		}
 		if r.code != 0 || report.Check.Method != "read" || report.Check.Why == "" || report.Check.Rows == nil || *report.Check.Rows < 2000 || report.Check.Problems != 0 {
 			t.Fatalf("%s", r)
 		}
@@ -254,6 +321,16 @@ func TestRestoreCheckFindsDamage(t *testing.T) {
 		if r.code != 14 || report.Check.Problems == 0 || !strings.Contains(strings.Join(report.Check.FirstProblems, "\n"), "victim_n") || !strings.Contains(r.stderr, "damage: ") {
 			t.Fatalf("%s", r)
 		}
+		if records := s.drills(); len(records) != 1 || !strings.HasSuffix(records[0], "-failed.json") {
+			t.Errorf("recorded: %q", records)
+		}
+		j := s.checkArchive("--max-drill-age", "8d")
+		if want := "WARNING: none that is recorded has passed; the newest, "; !strings.HasPrefix(j.of("drill"), want) {
+			t.Error(j.of("drill"))
+		}
+		if j = s.checkArchive(); !strings.HasPrefix(j.of("drill"), "OK: ") {
+			t.Error(j.of("drill"))
+		}
 	})
 	// A page header that is none: a read finds it too.
 	spoil(t, primary, "victim", 10, 0, strings.Repeat("\x7f", 64))
@@ -280,6 +357,7 @@ func TestRestoreCheckCommandLine(t *testing.T) {
 		"jobs":            {[]string{"--check", "--jobs", "0"}, "--jobs"},
 		"port alone":      {[]string{"-D", "/x", "--port", "1"}, "--port is for --start"},
 		"no port":         {[]string{"-D", "/x", "--start", "--port", "0"}, "--port"},
+		"record alone":    {[]string{"-D", "/x", "--no-record"}, "--no-record is for --check"},
 		"no check":        {[]string{"-D", "/x", "--sample", "10"}, "--sample is for --check"},
 		"start and check": {[]string{"--check", "--start"}, "--start and --check exclude each other"},
 	} {

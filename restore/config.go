@@ -120,6 +120,17 @@ func (p *Plan) elsewhere(conf []pgdata.Setting, t *tree, r *Restorer) []Setting 
 	if set, ok := pgdata.Lookup(conf, "external_pid_file"); ok && set.Value != "" {
 		all = append(all, Setting{"external_pid_file", ""})
 	}
+	if p.TakeOver {
+		return all
+	}
+	// The log of the server that it was taken from, and standbys that do not
+	// follow the copy: it would wait for them at its first commit.
+	if leads("log_directory") {
+		all = append(all, Setting{"log_directory", "log"})
+	}
+	if set, ok := pgdata.Lookup(conf, "synchronous_standby_names"); ok && set.Value != "" {
+		all = append(all, Setting{"synchronous_standby_names", ""})
+	}
 	return all
 }
 

@@ -49,6 +49,11 @@ func (r *Restorer) Run(ctx context.Context, p *Plan) (*Result, error) {
 	if err := r.finish(ctx, p, f, res); err != nil {
 		return nil, err
 	}
+	for _, t := range f.all {
+		if err := t.lockUp(); err != nil {
+			return nil, local(err)
+		}
+	}
 	fault.At("restore.configured")
 	if err := f.sync(); err != nil {
 		return nil, local(err)

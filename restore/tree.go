@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -16,6 +18,9 @@ import (
 type tree struct {
 	*os.Root
 	owner *Owner // nil: left as it is
+
+	mu    sync.Mutex
+	modes map[string]uint32 // of folders that nothing could be put into, for the end
 }
 
 // local gives an error of this machine its class. The absence of a local file
@@ -30,15 +35,34 @@ func local(err error) error {
 // openTree makes the folder if it is not there, and what is missing above it,
 // and opens it.
 func openTree(dir string, owner *Owner) (*tree, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := mkdirAll(dir, owner); err != nil {
 		return nil, local(err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, local(err)
 	}
-	t := &tree{root, owner}
+	t := &tree{Root: root, owner: owner, modes: make(map[string]uint32)}
 	return t, local(t.own("."))
+}
+
+// mkdirAll makes a folder and those above it that are missing, all of them the
+// owner's: a server that cannot enter one cannot start.
+func mkdirAll(dir string, owner *Owner) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := mkdirAll(filepath.Dir(dir), owner); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return os.MkdirAll(dir, 0o700) // an error if it is no folder
+	}
+	if err != nil || owner == nil {
+		return err
+	}
+	return os.Lchown(dir, owner.UID, owner.GID)
 }
 
 // own gives a file or folder to the owner.
@@ -107,7 +131,22 @@ func (t *tree) dir(name string, mode uint32) error {
 	if err := t.mkdirs(name); err != nil {
 		return err
 	}
+	if mode&0o700 != 0o700 {
+		t.mu.Lock()
+		t.modes[name] = mode
+		t.mu.Unlock()
+		mode |= 0o700
+	}
 	return t.Chmod(name, fs.FileMode(mode).Perm())
+}
+
+// lockUp gives folders the modes that keep anything from being put into them.
+func (t *tree) lockUp() error {
+	var failed error
+	for name, mode := range t.modes {
+		failed = errors.Join(failed, t.Chmod(name, fs.FileMode(mode).Perm()))
+	}
+	return failed
 }
 
 // link makes a symbolic link.

@@ -35,6 +35,7 @@ func (p *program) checkCommand() *cli.Command {
 			&cli.BoolFlag{Name: "switch", Usage: "make the server end its segment, and wait until that one is in the archive"},
 			&cli.StringFlag{Name: "max-wait", Usage: "how long a segment may wait to be archived before that is a WARNING; six times as long is CRITICAL; default 10m"},
 			&cli.StringFlag{Name: "max-backup-age", Usage: "how old the newest base backup may be before that is a WARNING, or off; default 8d"},
+			&cli.StringFlag{Name: "max-drill-age", Usage: "how old the last drill that has passed may be before that is a WARNING, as 8d; off unless given"},
 			&cli.StringFlag{Name: "min-free", Usage: "how much of the archive's disk has to be free, or that is a WARNING; a third of it is CRITICAL; default 10%"},
 			&cli.StringFlag{Name: "metrics", Usage: "write the figures to this file too, in Prometheus' text format, for a textfile collector"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, see docs/check.md"}),
@@ -90,6 +91,7 @@ func checkCode(err error) int {
 type limits struct {
 	wait      time.Duration
 	backupAge time.Duration // 0: it does not matter
+	drillAge  time.Duration // 0: it does not matter
 	free      float64       // share of the disk
 }
 
@@ -105,6 +107,11 @@ func readLimits(x *cli.Context) (l limits, err error) {
 	} else if x.IsSet("max-backup-age") {
 		if l.backupAge, err = config.ParseDuration(text); err != nil || l.backupAge <= 0 {
 			return l, usage("--max-backup-age %q is neither a length of time, as 8d, nor off", text)
+		}
+	}
+	if text := x.String("max-drill-age"); x.IsSet("max-drill-age") && text != "off" {
+		if l.drillAge, err = config.ParseDuration(text); err != nil || l.drillAge <= 0 {
+			return l, usage("--max-drill-age %q is neither a length of time, as 8d, nor off", text)
 		}
 	}
 	if text := x.String("min-free"); x.IsSet("min-free") {

@@ -67,6 +67,7 @@ func (c *checkup) look(ctx context.Context) {
 	c.say("archive", healthy, "cluster %d, timeline %d, %d segments in %s", c.cluster.SystemID, inv.Newest(), segments, bytesText(size))
 	c.checkRange()
 	c.checkBackups()
+	c.checkDrills(ctx)
 	c.checkRefused()
 	c.checkHeads(ctx)
 	c.checkFetch(ctx)

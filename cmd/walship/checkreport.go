@@ -192,6 +192,7 @@ var metricHelp = map[string]string{
 	"lag_seconds":                       "Seconds since the newest segment was stored.",
 	"lag_segments":                      "Finished segments that are not archived.",
 	"last_backup_timestamp_seconds":     "When the newest base backup that can be restored ended.",
+	"last_drill_timestamp_seconds":      "When the last drill that has passed began.",
 	"last_stored_timestamp_seconds":     "When the newest segment was stored.",
 	"last_success_timestamp_seconds":    "When the server last archived a file.",
 	"pg_wal_free_bytes":                 "Free bytes on the disk of pg_wal.",

@@ -32,13 +32,14 @@ func checkFlags() []cli.Flag {
 		&cli.StringFlag{Name: "seed", Usage: "with --sample: choose the same tables again as the drill that named this number"},
 		&cli.StringFlag{Name: "dir", Usage: "with --check: where the throwaway folder goes; default TMPDIR"},
 		&cli.StringFlag{Name: "jobs", Usage: "with --check: connections that check at a time; default the number of processors"},
+		&cli.BoolFlag{Name: "no-record", Usage: "with --check: leave no record of the outcome in the archive"},
 		&cli.StringFlag{Name: "username", Usage: "with --check: a superuser of the cluster; default the first there is"},
 	}
 }
 
 // onlyWithCheck and notWithCheck are flags of restore.
 var (
-	onlyWithCheck = []string{"sample", "seed", "dir", "jobs", "username"}
+	onlyWithCheck = []string{"sample", "seed", "dir", "jobs", "no-record", "username"}
 	notWithCheck  = []string{"D", "start", "port", "take-over", "standby", "target-action", "tablespace-mapping", "dry-run"}
 )
 
@@ -52,6 +53,7 @@ type checkOptions struct {
 	username string
 	binDir   string
 	json     bool
+	noRecord bool
 }
 
 func checkOptionsOf(x *cli.Context, now time.Time) (o checkOptions, err error) {
@@ -60,7 +62,7 @@ func checkOptionsOf(x *cli.Context, now time.Time) (o checkOptions, err error) {
 			return o, usage("%s and --check exclude each other: the copy of a drill is thrown away", flagText(name))
 		}
 	}
-	o = checkOptions{share: 1, dir: x.String("dir"), jobs: min(runtime.NumCPU(), 16), username: x.String("username"), binDir: x.String("bin-dir"), json: x.Bool("json")}
+	o = checkOptions{share: 1, dir: x.String("dir"), jobs: min(runtime.NumCPU(), 16), username: x.String("username"), binDir: x.String("bin-dir"), json: x.Bool("json"), noRecord: x.Bool("no-record")}
 	if text := x.String("sample"); x.IsSet("sample") {
 		percent, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
 		if err != nil || !(percent > 0 && percent <= 100) {
@@ -141,6 +143,7 @@ func (p *program) checkRestore(x *cli.Context) error {
 		err = d.run(x.Context, conf)
 	}
 	d.result.Seconds.Total = seconds(time.Since(began))
+	d.record(x.Context, conf, err)
 	if d.json {
 		return errors.Join(err, d.printJSON(x.Context, err))
 	}

@@ -118,6 +118,16 @@ func (r *drillResult) checked(c pgcheck.Result, o checkOptions) {
 
 // printJSON prints the result of a drill that ended with err.
 func (d *drilling) printJSON(ctx context.Context, err error) error {
+	text, err := d.jsonText(ctx, err)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(d.program.out, "%s\n", text)
+	return err
+}
+
+// jsonText is the result of a drill that ended with err, as JSON.
+func (d *drilling) jsonText(ctx context.Context, err error) ([]byte, error) {
 	r := d.result
 	r.Passed, r.ExitCode, r.Walship = err == nil, d.code(err), version
 	if err != nil {
@@ -132,12 +142,7 @@ func (d *drilling) printJSON(ctx context.Context, err error) error {
 	if r.Check.FirstProblems == nil {
 		r.Check.FirstProblems = []string{}
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	d.program.print("%s", text)
-	return nil
+	return json.MarshalIndent(r, "", "  ")
 }
 
 // print prints the result for people, as far as the drill came.

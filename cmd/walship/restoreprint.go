@@ -132,6 +132,10 @@ func (p *program) printRestored(x *cli.Context, plan *restore.Plan, res *restore
 	p.print("then      %s", actionText(plan, res.Action))
 	if plan.TakeOver {
 		p.print("archive   archive_mode is as it was: the copy takes the cluster's place")
+		if plan.Target.Kind != restore.Latest {
+			p.print("          push refuses its new history file if it leaves the archived WAL far from its")
+			p.print("          end; once that is right, run once: walship push --no-clone-guard PATH NAME")
+		}
 	} else {
 		p.print("archive   archive_mode = off: the copy archives nothing (--take-over leaves it on)")
 	}

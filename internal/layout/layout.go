@@ -7,6 +7,7 @@
 //	    history/00000002.history.zst
 //	    base/                           base backups
 //	    refused/                        what push would not take, or found damaged
+//	    drills/                         outcomes of drills; made by the first
 //	    tmp/                            files on their way in
 package layout
 
@@ -34,7 +35,7 @@ func ParseFolder(name string) (Cluster, bool) {
 	return c, err == nil && id != 0 && c.Folder() == name
 }
 
-// Folders lists every folder of the cluster, the topmost first.
+// Folders lists the folders that every cluster has, the topmost first.
 func (c Cluster) Folders() []string {
 	top := c.Folder()
 	return []string{top, path.Join(top, "wal"), path.Join(top, "history"), path.Join(top, "base"),
@@ -52,6 +53,10 @@ func (c Cluster) Histories() string { return path.Join(c.Folder(), "history") }
 
 // Refused is the folder of what push would not take.
 func (c Cluster) Refused() string { return path.Join(c.Folder(), "refused") }
+
+// Drills is the folder of what drills have come to. It is absent before the
+// first one.
+func (c Cluster) Drills() string { return path.Join(c.Folder(), "drills") }
 
 // Tmp is the folder of files on their way in.
 func (c Cluster) Tmp() string { return path.Join(c.Folder(), "tmp") }

@@ -1,6 +1,7 @@
 package pgrun
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,19 +59,15 @@ type Recovery struct {
 	// that has come from the archive.
 	Progress func(segment string)
 	// Ask, if not nil, asks the server itself whether it is paused or open, now and
-	// then. It is for a server whose log does not tell: one that speaks another
-	// language, or writes to syslog. ok is false if it does not answer.
+	// then, beside what its log tells. ok is false if it does not answer.
 	Ask func(ctx context.Context) (s Standing, ok bool)
 }
 
 // pause is the time between two looks at the log, askEvery that between two
-// questions to the server itself, lastWordsLimit what a log is given to say why
-// a server has ended.
+// questions to the server itself.
 const (
 	pause    = 50 * time.Millisecond
 	askEvery = 3 * time.Second
-
-	lastWordsLimit = 3 * time.Second
 )
 
 // Recover watches a server that has just been started until its recovery has
@@ -86,11 +83,7 @@ func (s *Server) Recover(ctx context.Context, r Recovery) (Outcome, error) {
 	for {
 		ended := s.HasEnded() // before the last look at the log
 		segment := out.Report.Segment
-		err := s.logs.lines(false, out.Report.Line)
-		if ended && err == nil {
-			err = s.lastWords(&out.Report)
-		}
-		if err != nil {
+		if err := s.logs.lines(ended, out.Report.Line); err != nil {
 			return out, fmt.Errorf("log of the server: %w", err)
 		}
 		if now := out.Report.Segment; now != segment && r.Progress != nil {
@@ -119,8 +112,10 @@ func (s *Server) Recover(ctx context.Context, r Recovery) (Outcome, error) {
 		if r.Ask != nil && time.Since(asked) > askEvery {
 			asked = time.Now()
 			if standing, ok := r.Ask(ctx); ok && standing == Paused {
-				out.Standing = Paused
-				return out, nil
+				if err := s.logs.lines(false, out.Report.Line); err != nil { // it was written before
+					return out, fmt.Errorf("log of the server: %w", err)
+				}
+				return out, out.paused()
 			}
 		}
 		select {
@@ -145,18 +140,6 @@ func (o *Outcome) settled(s *Server, limit time.Duration) bool {
 	return true
 }
 
-// lastWords reads the rest of the log of a server that is gone. A logging
-// collector outlives the server by a moment, and writes its last lines then.
-func (s *Server) lastWords(r *Report) error {
-	for deadline := time.Now().Add(lastWordsLimit); r.fatal == "" && !r.Shut && time.Now().Before(deadline); {
-		time.Sleep(pause)
-		if err := s.logs.lines(false, r.Line); err != nil {
-			return err
-		}
-	}
-	return s.logs.lines(true, r.Line)
-}
-
 // opened judges a server that takes writes.
 func (o *Outcome) opened(r Recovery) error {
 	o.Standing = Opened
@@ -169,8 +152,10 @@ func (o *Outcome) opened(r Recovery) error {
 
 func (o *Outcome) paused() error {
 	o.Standing = Paused
-	if o.Report.Stop == "" && o.Report.warning != "" {
-		return fmt.Errorf("recovery has paused before its target: %s", o.Report.warning)
+	if o.Report.Stop == "" {
+		return transport.WithHint(
+			fmt.Errorf("recovery has paused before its target: %s", cmp.Or(o.Report.warning, "the log says nothing of the target")),
+			"settings that the cluster has raised since, such as max_connections, have to be as high here: raise what the log names in postgresql.auto.conf of the copy, and start it")
 	}
 	return nil
 }
@@ -193,7 +178,7 @@ func (s *Server) endedAs(out Outcome) (Outcome, error) {
 }
 
 // unreachedHint goes with ErrUnreached.
-const unreachedHint = "the archived WAL ends before the target, or does not hold what it names on this timeline"
+const unreachedHint = "the archived WAL ends before the target, or does not hold what it names on this timeline; if the target is a time, no transaction has ended after it, and --latest gives the same"
 
 // endedUnreached is an ErrUnreached of a server that is gone.
 type endedUnreached struct{ error }

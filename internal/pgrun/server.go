@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,11 @@ type Options struct {
 	Tied bool
 }
 
+// toLog makes the server speak English and to its standard error alone, whatever
+// its configuration says: how a recovery goes, its log tells. A configuration
+// that was made for another server may lead to that one's log.
+var toLog = []string{"-c", "log_destination=stderr", "-c", "logging_collector=off", "-c", "lc_messages=C"}
+
 // Server is one that Start has started. Its methods may be used concurrently.
 type Server struct {
 	Pid  int
@@ -31,7 +37,7 @@ type Server struct {
 	Log  string
 
 	began time.Time
-	logs  logs
+	logs  tail
 	ended chan struct{}    // closed once the process has been reaped
 	state *os.ProcessState // set before
 }
@@ -54,13 +60,13 @@ func Start(o Options) (*Server, error) {
 	if err := o.Owner.Give(o.Log); err != nil {
 		return nil, err
 	}
-	cmd := o.Owner.Command(filepath.Join(o.Install.Bin, "postgres"), append([]string{"-D", o.Data}, o.Args...)...)
+	cmd := o.Owner.Command(filepath.Join(o.Install.Bin, "postgres"), slices.Concat([]string{"-D", o.Data}, toLog, o.Args)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if o.Tied {
 		tie(cmd.SysProcAttr)
 	}
 	s := &Server{Data: o.Data, Log: o.Log, began: time.Now(), ended: make(chan struct{})}
-	s.logs.begin(o.Log, o.Data)
+	s.logs.begin(o.Log)
 	started := make(chan error)
 	go func() {
 		// The kernel sends the signal that ties the server when the thread ends

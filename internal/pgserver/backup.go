@@ -84,6 +84,9 @@ func start(ctx context.Context, o BackupOptions, sql *Conn) (basebackup.Source, 
 	case o.Method == Protocol && sql.version < version91:
 		return nil, transport.WithHint(sql.to.fail("PostgreSQL %s has no base backups over the replication protocol", sql.version), "use the method files, on the server's machine")
 	}
+	if err := inPlace(ctx, o, sql); err != nil {
+		return nil, err
+	}
 	b, err := facts(ctx, o, sql)
 	if err != nil {
 		return nil, err
@@ -190,3 +193,17 @@ func (b *common) verifies(o BackupOptions) bool {
 
 // errClosed is what a source returns after Close.
 var errClosed = errors.New("the backup is closed")
+
+// inPlace refuses what BASE_BACKUP leaves out without a word: tablespaces inside
+// the data directory, which allow_in_place_tablespaces makes possible from 15 on.
+func inPlace(ctx context.Context, o BackupOptions, sql *Conn) error {
+	if o.Method != Protocol || sql.version < version15 {
+		return nil
+	}
+	rows, err := sql.Query(ctx, `SELECT spcname FROM pg_tablespace WHERE pg_tablespace_location(oid) NOT LIKE '/%' AND pg_tablespace_location(oid) <> ''`)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	return transport.WithHint(sql.to.fail("tablespace %s lies inside the data directory, and the replication protocol leaves it out", rows[0][0]),
+		"use --method files, on the server's machine")
+}

@@ -4,7 +4,7 @@ package testpg
 // socket's folder already: nothing in it is changed.
 func AdoptAt(t TB, data string, port int, sockets string) *Cluster {
 	t.Helper()
-	c := place(t, majorOf(t, data), nil)
+	c := place(t, majorOf(t, data), nil, "")
 	c.Data, c.Port, c.Sockets = data, port, sockets
 	return c
 }

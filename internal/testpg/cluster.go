@@ -27,6 +27,10 @@ type Options struct {
 	Args      []string // more for initdb
 	Conf      map[string]string
 	Env       []string // more of the server's environment, "NAME=value"
+
+	// Base, if not empty, is the folder that the cluster is made in: it exists,
+	// belongs to the server's user, and is not removed in the end.
+	Base string
 }
 
 // Cluster is one data directory and the server that runs on it. Its methods
@@ -50,7 +54,7 @@ type Cluster struct {
 // the test ends.
 func New(t TB, o Options) *Cluster {
 	t.Helper()
-	c := place(t, o.Major, o.Env)
+	c := place(t, o.Major, o.Env, o.Base)
 	args := []string{"-D", c.Data, "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"}
 	if o.SegmentMB != 0 && (o.SegmentMB != 16 || c.Major > 10) {
 		args = append(args, fmt.Sprintf("--wal-segsize=%d", o.SegmentMB))
@@ -90,7 +94,7 @@ func New(t TB, o Options) *Cluster {
 // changed and may be used again.
 func Restore(t TB, from string) *Cluster {
 	t.Helper()
-	c := place(t, majorOf(t, from), nil)
+	c := place(t, majorOf(t, from), nil, "")
 	if err := copyTree(from, c.Data); err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -110,7 +114,7 @@ func Restore(t TB, from string) *Cluster {
 // the cluster's own; the directory is not removed in the end.
 func Adopt(t TB, data string) *Cluster {
 	t.Helper()
-	c := place(t, majorOf(t, data), nil)
+	c := place(t, majorOf(t, data), nil, "")
 	c.Data = data
 	c.SetConf(map[string]string{"port": strconv.Itoa(c.Port), "unix_socket_directories": c.Sockets})
 	return c
@@ -131,13 +135,16 @@ func majorOf(t TB, data string) int {
 }
 
 // place finds the programs and makes the folders, all but the data directory.
-func place(t TB, major int, env []string) *Cluster {
+// An empty base is a new folder.
+func place(t TB, major int, env []string, base string) *Cluster {
 	t.Helper()
 	install, err := Find(major)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	base := Dir(t)
+	if base == "" {
+		base = Dir(t)
+	}
 	if install, err = reachable(install, base); err != nil {
 		t.Fatalf("%v", err)
 	}
