@@ -86,7 +86,8 @@ func worksBelow(pid int, data string) bool {
 
 func TestRestoreStart(t *testing.T) {
 	t.Parallel()
-	l := loseBackedUp(t, testpg.Options{Conf: map[string]string{"logging_collector": "on", "log_directory": "log"}})
+	l := loseBackedUp(t, testpg.Options{Conf: map[string]string{
+		"logging_collector": "on", "log_directory": "log", "log_destination": "csvlog"}}) // what is read must not depend on them
 
 	t.Run("paused at a time", func(t *testing.T) {
 		data, r := l.start("--time", l.between)

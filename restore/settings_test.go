@@ -139,7 +139,7 @@ func TestOwnConf(t *testing.T) {
 	const etc = "/etc/postgresql/15/main/"
 	s.backup(aBackup{start: "0/6000028", end: "0/6000100", without: []string{"postgresql.conf", "pg_hba.conf"}, config: map[string]string{
 		etc + "postgresql.conf": "data_directory = '/var/lib/postgresql/15/main'\nhba_file = '" + etc + "pg_hba.conf'\nident_file='" + etc + "pg_ident.conf'\nexternal_pid_file = '/run/15.pid'\n" +
-			"include_dir = 'conf.d'\ninclude_dir = 'none.d'\ninclude '/etc/postgresql/common.conf'\ninclude_if_exists = 'perhaps.conf'\n include = '/etc/gone.conf'\nport = 5433\n",
+			"include_dir = 'conf.d'\ninclude_dir = 'none.d'\ninclude '/etc/postgresql/common.conf'\ninclude_if_exists = 'perhaps.conf'\n include = '/etc/gone.conf'\nport = 5433\nlog_directory = '/var/log/postgresql'\nsynchronous_standby_names = 'b'\n",
 		etc + "pg_hba.conf":            "local all all peer\n",
 		etc + "pg_ident.conf":          "# none\n",
 		etc + "conf.d/mine.conf":       "work_mem = 7MB\nhot_standby = off\n",
@@ -157,6 +157,7 @@ func TestOwnConf(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"data_directory": o.Dir, "hba_file": o.Dir + "/pg_hba.conf", "ident_file": o.Dir + "/pg_ident.conf", "external_pid_file": "",
+		"log_directory": "log", "synchronous_standby_names": "",
 		"work_mem": "7MB", "maintenance_work_mem": "9MB", "port": "5433"} {
 		if set, _ := pgdata.Lookup(settings, name); set.Value != want {
 			t.Errorf("%s is %q, want %q", name, set.Value, want)

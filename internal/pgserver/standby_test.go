@@ -178,3 +178,17 @@ func TestArchiver(t *testing.T) {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
+
+// The protocol leaves a tablespace inside the data directory out without a word;
+// so nobody is told that it is a backup.
+func TestInPlaceTablespace(t *testing.T) {
+	primary, _ := server(t, testpg.Options{})
+	primary.Query("set allow_in_place_tablespaces = on; create tablespace inside location ''")
+	_, err := StartBackup(t.Context(), BackupOptions{Params: params(primary), Fast: true, Method: Protocol})
+	if !errors.Is(err, ErrServer) || !strings.Contains(err.Error(), "tablespace inside lies inside the data directory") {
+		t.Errorf("by protocol: %v", err)
+	}
+	s, err := StartBackup(t.Context(), BackupOptions{Params: params(primary), Fast: true, Method: Files})
+	must(t, err)
+	must(t, s.Close())
+}
