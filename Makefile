@@ -25,9 +25,10 @@ lint: ## gofmt, golangci-lint and the import arrows
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not gofmt-ed: $$bad"; exit 1; }
 	go run $(LINT) run
 
-demo: ## the main job, told as a story in a minute
+LAYOUT ?= host
+demo: ## the main job, told as a story; LAYOUT=primary: with the archive on the primary
 	scripts/deps demo
-	@go run ./integration/demo
+	@go run ./integration/demo -layout='$(LAYOUT)'
 
 bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_basebackup
 	scripts/deps bench

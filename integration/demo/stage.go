@@ -156,7 +156,7 @@ func (s *stage) wait(limit time.Duration, what string, done func() bool) {
 // start starts a program that was prepared for the server's user, and returns a
 // function that waits for its end and returns what it has written. An interrupt
 // kills it, with all that it has started in its session's process group.
-func (s *stage) start(cmd *exec.Cmd, err error) (result func() string) {
+func (s *stage) start(cmd *exec.Cmd, err error) (result func() (string, error)) {
 	s.check(err)
 	s.look()
 	var out strings.Builder
@@ -193,15 +193,9 @@ func (s *stage) start(cmd *exec.Cmd, err error) (result func() string) {
 			<-done
 		}
 	})
-	return func() string {
+	return func() (string, error) {
 		<-done
 		s.look()
-		if failure != nil {
-			s.Fatalf("%s: %v: %s", strings.Join(cmd.Args, " "), failure, out.String())
-		}
-		return strings.TrimSpace(out.String())
+		return strings.TrimSpace(out.String()), failure
 	}
 }
-
-// run is start, to the end.
-func (s *stage) run(cmd *exec.Cmd, err error) string { return s.start(cmd, err)() }

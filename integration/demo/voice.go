@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -9,6 +11,7 @@ import (
 // width is what the story's lines are wrapped at.
 const width = 78
 
+// The colours of a terminal.
 const (
 	bold  = "1"
 	dim   = "2"
@@ -42,25 +45,71 @@ func (s *stage) tell(format string, args ...any) {
 	}
 }
 
-// types shows what a person would type.
-func (s *stage) types(format string, args ...any) {
+// types shows what a person types on a machine, continued on a new line where it
+// is long, but not between an option and its value.
+func (s *stage) types(prompt, command string) {
 	s.look()
-	s.say("   " + s.paint(cyan, "$ "+fmt.Sprintf(format, args...)))
+	const glue = "\x00"
+	whole := together.ReplaceAllStringFunc(command, func(words string) string { return strings.ReplaceAll(words, " ", glue) })
+	lines := wrap(prompt+"$ "+whole, width-9)
+	for i, line := range lines {
+		line = strings.ReplaceAll(line, glue, " ")
+		if i > 0 {
+			line = "    " + line
+		}
+		if i < len(lines)-1 {
+			line += " \\"
+		}
+		s.say("   " + s.paint(cyan, line))
+	}
 }
 
-// shows shows the lines of a file or of a program's output.
+// together is what stays on one line of a command: an option and its value, and
+// what is quoted.
+var together = regexp.MustCompile(`(--[a-z-]+ )?(?:'[^']*'|[^-\s']\S*)`)
+
+// shows shows the lines of a program's output. Where one is too long for the
+// story's margin, it is wrapped anew, together with those that the program has
+// broken it into.
 func (s *stage) shows(text string) {
 	s.look()
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\n")
-		lines := []string{line}
-		if len([]rune(line)) > width-5 {
-			lines = wrap(line, width-5)
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for len(lines) > 0 {
+		n := paragraph(lines)
+		these := lines[:n]
+		if slices.ContainsFunc(these, func(l string) bool { return len([]rune(l)) > width-5 }) {
+			label := label.FindString(lines[0])
+			indent := strings.Repeat(" ", len([]rune(label)))
+			room := width - 5 - len(indent)
+			these = split(wrap(strings.Join(these, " ")[len(label):], room), room)
+			for i := range these {
+				these[i] = indent + these[i]
+			}
+			these[0] = label + these[0][len(indent):]
 		}
-		for _, l := range lines {
-			s.say("     " + s.paint(dim, l))
+		for _, l := range these {
+			s.say(strings.TrimRight("     "+s.paint(dim, l), " "))
+		}
+		lines = lines[n:]
+	}
+}
+
+// label is what stands before a line's text: blanks, and a column of its own.
+var label = regexp.MustCompile(`^ *(\S.{0,13}\S  +)?`)
+
+// paragraph is how many of the lines are one that setup has broken at its own
+// margin: each goes on in the column of the text, with a word that had no room.
+func paragraph(lines []string) int {
+	const topic, margin = 17, 79
+	n := 1
+	for ; len(label.FindString(lines[0])) == topic && n < len(lines); n++ {
+		words := strings.TrimLeft(lines[n], " ")
+		first, _, _ := strings.Cut(words, " ")
+		if first == "" || len(lines[n])-len(words) != topic || len([]rune(lines[n-1]))+1+len([]rune(first)) <= margin {
+			break
 		}
 	}
+	return n
 }
 
 // quotes shows a message, wrapped.
@@ -85,6 +134,21 @@ func wrap(text string, n int) []string {
 		line += word
 	}
 	return append(lines, line)
+}
+
+// split breaks the lines that are still longer, behind a slash.
+func split(lines []string, n int) (all []string) {
+	for _, line := range lines {
+		for len(line) > n {
+			at := strings.LastIndexByte(line[:n], '/') + 1
+			if at == 0 {
+				break
+			}
+			all, line = append(all, line[:at]), line[at:]
+		}
+		all = append(all, line)
+	}
+	return all
 }
 
 // seconds words a duration.

@@ -7,51 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
-
-	"walship/internal/testpg"
 )
-
-// launch starts a server and waits until it answers.
-func (d *scene) launch(c *testpg.Cluster) {
-	d.look()
-	d.check(c.Launch())
-	d.wait(limit, "the server to start", func() bool {
-		d.alive(c)
-		return c.WaitReady(100*time.Millisecond) == nil
-	})
-}
-
-// alive ends the story if the server has ended.
-func (d *scene) alive(c *testpg.Cluster) {
-	if !c.Running() {
-		d.Fatalf("the server in %s has ended:\n%s", c.Data, c.Log())
-	}
-}
-
-// waiting is how many segments wait to be archived.
-func (d *scene) waiting() int {
-	marks, err := filepath.Glob(filepath.Join(d.primary.Data, "pg_wal", "archive_status", "*.ready"))
-	d.check(err)
-	return len(marks)
-}
-
-// settle waits until everything is archived.
-func (d *scene) settle() {
-	d.wait(limit, "the archiver to come to an end", func() bool {
-		d.alive(d.primary)
-		return d.waiting() == 0
-	})
-}
-
-// said is walship's last complaint in a server's log.
-func said(log string) string {
-	all := regexp.MustCompile(`(?m)^walship: push: .*$`).FindAllString(log, -1)
-	if len(all) == 0 {
-		return ""
-	}
-	return all[len(all)-1]
-}
 
 // archive is the archive's folder, seen from its host.
 type archive struct{ root string }
@@ -71,9 +27,9 @@ func row(name, raw, stored, ratio string) string {
 }
 
 // files lists the archived segments in order.
-func (a archive) files(d *scene) []storedFile {
+func (a archive) files(s *stage) []storedFile {
 	paths, err := filepath.Glob(filepath.Join(a.root, "*", "wal", "*", "*.zst"))
-	d.check(err)
+	s.check(err)
 	var all []storedFile
 	for _, path := range paths {
 		name := strings.TrimSuffix(filepath.Base(path), ".zst")
@@ -95,6 +51,15 @@ func total(files []storedFile) (raw, stored int64) {
 	return raw, stored
 }
 
+// complaint is walship's last one in a server's log.
+func complaint(log string) string {
+	all := regexp.MustCompile(`(?m)^walship: push: .*$`).FindAllString(log, -1)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1]
+}
+
 // transactions is how many pgbench's report tells of.
 func transactions(report string) string {
 	m := regexp.MustCompile(`number of transactions actually processed: (\d+)`).FindStringSubmatch(report)
@@ -104,8 +69,11 @@ func transactions(report string) string {
 	return m[1] + " transactions"
 }
 
-// holds words the answer of the counting query.
-func holds(rows string) string {
+// count sums up what a server holds.
+const count = "select count(*), sum(abalance), (select count(*) from pgbench_history) from pgbench_accounts"
+
+// words words the answer of the counting query.
+func words(rows string) string {
 	f := strings.Split(rows, "|")
 	if len(f) != 3 {
 		return rows
@@ -113,12 +81,14 @@ func holds(rows string) string {
 	return fmt.Sprintf("%s accounts, %s in sum, %s bookings", f[0], f[1], f[2])
 }
 
-func plural(n, what string) string {
-	if n == "1" {
-		return n + " " + what
+// plural counts in words.
+func plural(n int, what string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(what, "y"):
+		what = strings.TrimSuffix(what, "y") + "ies"
+	default:
+		what += "s"
 	}
-	if strings.HasSuffix(what, "y") {
-		return n + " " + strings.TrimSuffix(what, "y") + "ies"
-	}
-	return n + " " + what + "s"
+	return fmt.Sprintf("%d %s", n, what)
 }
