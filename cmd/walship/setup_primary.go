@@ -363,8 +363,13 @@ func (s *setup) nextSteps(d *dbServer, p *primaryPlan) {
 	}
 	s.line("next", "walship backup, and then: copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", p.passfile, p.role)
 	host, _ := os.Hostname() // a name to fill in
+	name := host
 	if m, err := d.data.Postmaster(); err == nil && m.Port != "" && m.Port != "5432" {
 		host += ":" + m.Port
 	}
-	s.print("\nwalship setup standby --archive %s --primary %s\n", config.MaskURL(s.conf.Archive), host)
+	archive := config.MaskURL(s.conf.Archive)
+	if path, ok := strings.CutPrefix(archive, "file://"); ok { // seen from there
+		archive = "sftp://USER@" + name + path
+	}
+	s.print("\nwalship setup ssh     --archive %s\nwalship setup standby --archive %s --primary %s -D DIR --start\n", archive, archive, host)
 }

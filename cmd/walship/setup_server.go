@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,7 @@ func (s *setup) identify(ctx context.Context, d *dbServer) error {
 type restarter struct {
 	words  []string // the command line
 	runsAs string   // "sudo " where it takes root
+	dir    string   // where it runs; "" is "/"
 }
 
 func (r restarter) String() string {
@@ -182,13 +184,20 @@ func (s *setup) howTo(ctx context.Context, d *pgdata.Dir, verb string) (restarte
 		return restarter{}, fmt.Errorf("%w: %s has no pg_ctl", pgrun.ErrNoServer, install.Bin)
 	}
 	words := []string{ctl, "-D", d.Path, "-w", "-t", "120"}
+	folder := ""
 	if verb == "restart" {
 		words = append(words, "-m", "fast")
+		// pg_ctl starts the server again with the words that it was started with.
+		if folder, ok = d.StartFolder(); !ok {
+			return restarter{}, transport.WithHint(
+				fmt.Errorf("%w: the server in %s was started by a relative path, which a restart could not follow", pgserver.ErrServer, d.Path),
+				"stop it, start it with pg_ctl -D "+shellWord(d.Path)+" start, and run this again")
+		}
 	}
 	if conf, err := d.ConfigFile(pgdata.EtcPostgreSQL); verb == "start" && err == nil && filepath.Dir(conf) != d.Path {
 		words = append(words, "-o", "-c config_file="+conf)
 	}
-	return restarter{words: append(words, "-l", filepath.Join(d.Path, "startup.log"), verb)}, nil
+	return restarter{words: append(words, "-l", filepath.Join(d.Path, "startup.log"), verb), dir: folder}, nil
 }
 
 // systemdUnit is the service that a process belongs to, "" if to none that is a
@@ -210,7 +219,7 @@ func systemdUnit(pid int) string {
 // run runs it, as this user.
 func (r restarter) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, r.words[0], r.words[1:]...)
-	cmd.Dir = "/"
+	cmd.Dir = cmp.Or(r.dir, "/")
 	// The server gets what PostgreSQL's own scripts give it: what a shell has
 	// set would be there until the next restart, and then not.
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}

@@ -49,9 +49,8 @@ func TestMemory(t *testing.T) {
 // peak runs a command and returns the most memory that it had, in KiB. A process
 // counts as its own what the one that started it had, so a small one starts it.
 func peak(t *testing.T, cmd *exec.Cmd) int64 {
-	result := filepath.Join(t.TempDir(), "peak")
-	must(t, os.WriteFile(result, nil, 0o666))
-	must(t, os.Chmod(result, 0o666)) // the command may be another user's
+	result := filepath.Join(testpg.Dir(t), "peak") // the command may be the server's user's
+	must(t, testpg.Own(filepath.Dir(result)))
 	timed := exec.Command("time", append([]string{"-f", "%M", "-o", result}, cmd.Args...)...)
 	timed.Env, timed.Dir, timed.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
 	if out, err := timed.CombinedOutput(); err != nil {

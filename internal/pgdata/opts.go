@@ -27,6 +27,29 @@ func (d *Dir) commandLine() (commandLine, error) {
 	return parseOptions(path, splitOptions(string(text))), nil
 }
 
+// StartFolder is the folder in which the server's command line, as it stands in
+// postmaster.opts, leads to this data directory: a restart repeats it. It is "/"
+// if the line names the directory by an absolute path or not at all; false means
+// that it cannot be known.
+func (d *Dir) StartFolder() (string, bool) {
+	line, err := d.commandLine()
+	if err != nil {
+		return "", false
+	}
+	if line.dir == "" || filepath.IsAbs(line.dir) {
+		return "/", true
+	}
+	relative := filepath.Clean(line.dir)
+	if relative == "." {
+		return d.Path, true
+	}
+	folder, ok := strings.CutSuffix(d.Path, "/"+relative)
+	if folder == "" {
+		folder = "/"
+	}
+	return folder, ok
+}
+
 // splitOptions returns the arguments in a line of postmaster.opts: the program,
 // then each argument behind a space and between double quotes, of which none is
 // escaped.
