@@ -137,13 +137,14 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// TestBackupMemory measures the peak memory for a small and a large database.
+// TestBackupMemory measures the peak memory for a small and a large database. Both
+// have large tables enough that as many parts are under way at once as may be.
 func TestBackupMemory(t *testing.T) {
 	fmt.Printf("\npeak memory of a base backup and its restore\n")
 	for _, n := range []int{*scale, *large} {
 		s := newSite(t, testbin.Walship(t))
 		s.SetConf(map[string]string{"max_wal_size": "4GB"})
-		_, err := s.Pgbench("-i", "-s", fmt.Sprint(n), "-q", "-I", "dtg")
+		_, err := s.Pgbench("-i", "-s", fmt.Sprint(n), "-q", "-I", "dtg", "--partitions", "16")
 		must(t, err)
 		size := s.Query("select pg_size_pretty(sum(pg_database_size(oid))) from pg_database")
 		backup, restore := s.backup(0), s.restore(0, filepath.Join(s.home, "new"))
