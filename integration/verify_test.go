@@ -115,7 +115,9 @@ func verifyFindsEveryFault(t *testing.T, s *site) {
 			break
 		}
 	}
-	if len(done) != 6 || harmless > 5 {
+	// zstd has shown of each of them that it changes nothing: some 3 in 100 bits of
+	// small files. Many more would mean that something is not looked at.
+	if len(done) != 6 || harmless > done["flip"]/8 {
 		t.Errorf("faults: %v; %d flipped bits changed nothing", done, harmless)
 	}
 	if v := s.verify(0); v.Backups != 3 || len(v.Faults) > 0 {
