@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"walship/internal/async"
+	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -51,7 +52,7 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		// Perhaps a folder that another tool has filled.
-		if err := q.flat(ctx); err != nil {
+		if err := q.flat(ctx); err != nil && !fault.Skip("fetch.identity") {
 			return err
 		}
 	default:
