@@ -94,6 +94,7 @@ type gate struct {
 	fired    bool
 	hook     func() // what happens when the breakage is of the world, not of the wire
 	identity bool   // walship.json was read through this gate
+	ever     bool   // it was, at any time
 	absent   map[string]bool
 }
 
@@ -143,11 +144,12 @@ func (g *gate) meet(op string) (b breakage, due bool) {
 }
 
 // saidAbsent reports whether the real server has shown, through this gate and
-// since it was armed, that it has the cluster's identity and not the file.
-func (g *gate) saidAbsent(path string) bool {
+// since it was armed, that it has the cluster's identity and not the file. An
+// agent may have read the identity before.
+func (g *gate) saidAbsent(path string, agent bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.identity && g.absent[path]
+	return (g.identity || agent && g.ever) && g.absent[path]
 }
 
 // hasFired reports whether the breakage has come about.

@@ -237,12 +237,12 @@ func (d drawer) breakage(verb string) breakage {
 		if b.on == "open" {
 			b.nth += d.IntN(8)
 		}
-		if b.on == "write" && d.chance(30) {
-			b.kind = "short write"
+		if b.on == "write" && d.chance(60) {
+			b.kind = d.oneOf("short write", "refuse")
 		}
 	case "fetch":
-		b.on, b.nth = d.oneOf("open", "read", "read", "fstat", "opendir", "readdir"), 1+d.IntN(8)
-		if b.on == "read" && d.chance(60) {
+		b.on, b.nth = d.oneOf("open", "read", "read", "read", "read", "fstat", "opendir", "readdir"), 1+d.IntN(5)
+		if b.on == "read" && d.chance(70) {
 			b.kind = d.oneOf("flip", "flip", "eof", "short read")
 		}
 	case "prune":

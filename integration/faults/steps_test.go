@@ -194,7 +194,7 @@ func (w *world) fetch(a *actor, s step, name string, stopped ...chan<- *process)
 		w.broken("d", "in archive recovery %s, which is archived, is said to be not there: %s", name, got.said)
 	case away:
 		w.broken("d", "in archive recovery an archive that is not mounted has said that %s is not there: %s", name, got.said)
-	case a.gate != nil && !a.gate.saidAbsent(w.stored(name)):
+	case a.gate != nil && !a.gate.saidAbsent(w.stored(name), w.agent != ""):
 		w.broken("d", "in archive recovery %s is said to be not there, and no healthy archive has said so: %s", name, got.said)
 	}
 	return got

@@ -264,7 +264,7 @@ func (s *session) note(r request, p []byte) {
 	case typeData:
 		if strings.HasSuffix(r.path, "/walship.json") {
 			s.g.mu.Lock()
-			s.g.identity = true
+			s.g.identity, s.g.ever = true, true
 			s.g.mu.Unlock()
 		}
 	case typeStatus:
