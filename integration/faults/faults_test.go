@@ -72,7 +72,7 @@ var mustHappen = []string{
 	"push", "fetch", "prune", "promote", "power cuts",
 	"binary: kill", "binary: stop", "binary: panic", "client's system call fails",
 	"wire: refuse", "wire: lose", "wire: cut", "wire: cut after", "wire: kill", "wire: kill after", "wire: silence", "wire: deaf",
-	"wire: slow", "wire: short write", "wire: flip", "wire: eof", "wire: short read", "wire: world",
+	"wire: slow", "wire: short write", "wire: flip", "wire: eof", "wire: short read", "wire: world", "wire: server's system call fails",
 	"line: delay", "line: cut", "line: black hole", "line: refuse", "line: half-open",
 	"world: unmount", "world: restart", "world: down", "world: clock forward", "world: clock back",
 }

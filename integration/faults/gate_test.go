@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -31,7 +33,8 @@ type host struct {
 	keyFile string
 	public  ssh.PublicKey
 	config  *ssh.ServerConfig
-	record  string // a folder for traces of the sftp-servers; "" for none
+	record  bool   // what the sftp-servers do
+	scratch string // for what strace writes
 	all     sync.WaitGroup
 
 	mu       sync.Mutex
@@ -44,7 +47,7 @@ type host struct {
 }
 
 // newHost starts a host. It ends with the test.
-func newHost(t testing.TB, record string) *host {
+func newHost(t testing.TB, record bool) *host {
 	t.Helper()
 	dir := t.TempDir()
 	hostKey, _ := testsshd.NewKey(t, "host", "")
@@ -52,7 +55,7 @@ func newHost(t testing.TB, record string) *host {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	h := &host{
-		t: t, addr: l.Addr().String(), keyFile: filepath.Join(dir, "id_ed25519"), public: hostKey.PublicKey(), record: record,
+		t: t, addr: l.Addr().String(), keyFile: filepath.Join(dir, "id_ed25519"), public: hostKey.PublicKey(), record: record, scratch: t.TempDir(),
 		gates: map[string]*gate{}, sessions: map[*session]bool{}, conns: map[net.Conn]bool{},
 	}
 	must(t, os.WriteFile(h.keyFile, file, 0o600))
@@ -92,9 +95,10 @@ type gate struct {
 	breakage breakage
 	met      int // requests of the kind that the breakage waits for
 	fired    bool
-	hook     func() // what happens when the breakage is of the world, not of the wire
-	identity bool   // walship.json was read through this gate
-	ever     bool   // it was, at any time
+	failed   []string // files in which strace says what has failed
+	hook     func()   // what happens when the breakage is of the world, not of the wire
+	identity bool     // walship.json was read through this gate
+	ever     bool     // it was, at any time
 	absent   map[string]bool
 }
 
@@ -125,7 +129,7 @@ func (g *gate) arm(b breakage, hook func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.breakage, g.met, g.fired, g.hook = b, 0, false, hook
-	g.identity, g.absent = false, map[string]bool{}
+	g.identity, g.absent, g.failed = false, map[string]bool{}, nil
 }
 
 // meet counts a request and reports whether the breakage is due now.
@@ -156,7 +160,7 @@ func (g *gate) saidAbsent(path string, agent bool) bool {
 func (g *gate) hasFired() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.fired
+	return g.fired || injected(g.failed...)
 }
 
 func (h *host) accept(l net.Listener) {
@@ -255,21 +259,36 @@ func (h *host) command(g *gate) []string {
 	server := testsshd.SFTPServer(h.t)
 	g.mu.Lock()
 	inject := g.breakage.inject
-	if inject != "" {
-		g.fired = true // as far as anybody can tell
-	}
 	g.mu.Unlock()
-	switch {
-	case inject != "":
-		return []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=none", "-e", "inject=" + inject, server}
-	case h.record != "":
-		h.mu.Lock()
-		h.traces++
-		file := filepath.Join(h.record, fmt.Sprintf("trace.%d", h.traces))
-		h.mu.Unlock()
+	if inject == "" && !h.record {
+		return []string{server}
+	}
+	h.mu.Lock()
+	h.traces++
+	file := filepath.Join(h.scratch, fmt.Sprintf("trace.%d", h.traces))
+	h.mu.Unlock()
+	if inject == "" {
 		return append(append([]string{"strace", "-o", file}, recordArgs...), server)
 	}
-	return []string{server}
+	g.mu.Lock()
+	g.failed = append(g.failed, file)
+	g.mu.Unlock()
+	return append(injecting(file, inject), server)
+}
+
+// injecting is the beginning of a command line under which system calls fail.
+// What fails is written to the file.
+func injecting(file, inject string) []string {
+	calls, _, _ := strings.Cut(inject, ":")
+	return []string{"strace", "-f", "-qq", "-s", "0", "-o", file, "-e", "trace=" + calls, "-e", "inject=" + inject}
+}
+
+// injected reports whether something has failed under injecting.
+func injected(files ...string) bool {
+	return slices.ContainsFunc(files, func(file string) bool {
+		b, err := os.ReadFile(file)
+		return err == nil && bytes.Contains(b, []byte("(INJECTED)"))
+	})
 }
 
 // quiesce ends every session and waits until all that was asked for has been
@@ -316,7 +335,7 @@ func (h *host) setDown(down bool) {
 
 // waitFor polls until the condition holds, and is false if it does not in time.
 func waitFor(limit time.Duration, done func() bool) bool {
-	for end := time.Now().Add(limit); !done(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(limit); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			return false
 		}

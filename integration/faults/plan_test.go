@@ -78,8 +78,8 @@ type drawer struct{ *rand.Rand }
 
 func draw(seed uint64) plan {
 	d := drawer{rand.New(rand.NewPCG(seed, 0))}
-	p := plan{store: []string{"gate", "recorded", "folder", "sshd"}[d.weighted(13, 3, 3, 1)]}
-	for n := 6 + d.IntN(7); len(p.rounds) < n; {
+	p := plan{store: []string{"gate", "recorded", "folder", "sshd"}[d.weighted(14, 2, 3, 1)]}
+	for n := 5 + d.IntN(6); len(p.rounds) < n; {
 		late := len(p.rounds) >= 3 // by then there is something to take
 		if late && d.chance(15) {
 			p.rounds = append(p.rounds, d.duel(p.store))
@@ -140,7 +140,7 @@ func (d drawer) oneOf(words ...string) string { return words[d.IntN(len(words))]
 func (d drawer) chance(percent int) bool { return d.IntN(100) < percent }
 
 func (d drawer) step(actor, store string, late bool) step {
-	s := step{actor: actor, pick: d.IntN(1 << 20), binary: d.chance(35)}
+	s := step{actor: actor, pick: d.IntN(1 << 20), binary: d.chance(25)}
 	switch actor {
 	case "primary":
 		s.verb = "push"

@@ -23,11 +23,12 @@ import (
 	"walship/restore"
 )
 
-// Limits of every call, and what a busy machine may add to them.
-const (
-	silence = time.Second
-	timeout = 8 * time.Second
-	slack   = 30 * time.Second
+// limits are those of a call, and what a busy machine may add to them.
+type limits struct{ silence, timeout, slack time.Duration }
+
+var (
+	hasty   = limits{2 * time.Second, 8 * time.Second, 30 * time.Second}
+	patient = limits{time.Minute, 2 * time.Minute, 30 * time.Second}
 )
 
 // Exit codes, see the README. A call in this process ends with the one that the
@@ -59,7 +60,7 @@ func (w *world) begin(a *actor, s step) (end func()) {
 		p := <-stopped
 		return func() {
 			if p != nil {
-				p.resume()
+				p.resume(2 * (w.limits.timeout + w.limits.slack))
 			}
 			finish(<-gone)
 		}
@@ -74,9 +75,6 @@ func (w *world) step(a *actor, s step, stopped chan<- *process) outcome {
 	if s.at != "" {
 		_, action, _ := strings.Cut(s.at, "=")
 		w.count("binary: "+action, 1)
-	}
-	if s.inject != "" {
-		w.count("client's system call fails", 1)
 	}
 	defer func() {
 		if stopped != nil {
@@ -174,9 +172,7 @@ func (w *world) fetch(a *actor, s step, name string, stopped ...chan<- *process)
 	content, err := os.ReadFile(filepath.Join(a.dir, target))
 	os.Remove(filepath.Join(a.dir, target)) // as the server does
 	switch {
-	case err == nil && got.code != 0 && got.code != codeSignal:
-		w.broken("c", "fetch of %s ended with %d and yet delivered %d bytes", name, got.code, len(content))
-	case err == nil:
+	case err == nil: // also after a limit, a crash or a signal that came a moment later
 		if err := w.model.delivered(name, content); err != nil {
 			w.broken("c", "%v", err)
 		}
@@ -241,7 +237,7 @@ func numberOf(name string) (n uint64) {
 
 // within carries out a call in this process, on a connection of its own.
 func (w *world) within(a *actor, s step, do func(context.Context, archiveStore, *pgdata.Dir) error) outcome {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), w.limits.timeout)
 	defer cancel()
 	if s.cancel > 0 {
 		time.AfterFunc(s.cancel, cancel) // the moment is a matter of chance
@@ -264,8 +260,8 @@ func (w *world) within(a *actor, s step, do func(context.Context, archiveStore, 
 	select {
 	case err := <-ended:
 		return outcome{code(a, s, err), said(err)}
-	case <-time.After(timeout + w.slack):
-		w.broken("e", "%s has not ended %s after its limit", s, w.slack)
+	case <-time.After(w.limits.timeout + w.limits.slack):
+		w.broken("e", "%s has not ended %s after its limit", s, w.limits.slack)
 		return outcome{codeSignal, "does not end"}
 	}
 }
@@ -309,15 +305,21 @@ func (w *world) call(a *actor, s step, stopped []chan<- *process, args ...string
 		bin = testbin.Faulty(w.t)
 	}
 	if s.inject != "" {
-		args = append([]string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=none", "-e", "inject=" + s.inject, bin}, args...)
-		bin = "strace"
+		failed := filepath.Join(w.t.TempDir(), "strace")
+		args = append(append(injecting(failed, s.inject), bin), args...)
+		bin, args = args[0], args[1:]
+		defer func() {
+			if injected(failed) {
+				w.count("client's system call fails", 1)
+			}
+		}()
 	}
 	var out bytes.Buffer
 	p := &process{cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = a.dir, &out, &out
 	p.cmd.Env = []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin", "WALSHIP_FAULT=" + faults, "WALSHIP_ARCHIVE=" + a.url,
-		"WALSHIP_TIMEOUT=" + timeout.String(), "WALSHIP_SILENCE=" + silence.String(),
+		"WALSHIP_TIMEOUT=" + w.limits.timeout.String(), "WALSHIP_SILENCE=" + w.limits.silence.String(),
 	}
 	if w.agent != "" {
 		p.cmd.Env = append(p.cmd.Env, "WALSHIP_AGENT="+w.agent)
@@ -331,18 +333,18 @@ func (w *world) call(a *actor, s step, stopped []chan<- *process, args ...string
 		_ = p.cmd.Wait() // how it ended is looked at below
 		close(p.done)
 	}()
+	limit := w.limits.timeout + w.limits.slack
 	if len(stopped) > 0 && stopped[0] != nil && strings.HasSuffix(s.at, "=stop") {
-		waitFor(timeout+slack, func() bool { return p.ended() || p.state() == "T" })
+		waitFor(limit, func() bool { return p.ended() || p.state() == "T" })
 		stopped[0] <- p
 	}
-	limit := timeout + w.slack
 	if strings.HasSuffix(s.at, "=stop") {
 		limit *= 2 // others had their turn meanwhile
 	}
 	select {
 	case <-p.done:
 	case <-time.After(limit):
-		w.broken("e", "%s has not ended %s after its limit of %s", s, limit-timeout, timeout)
+		w.broken("e", "%s has not ended %s after its limit of %s", s, limit-w.limits.timeout, w.limits.timeout)
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.done
 	}
@@ -369,9 +371,9 @@ func (p *process) state() string {
 	return state
 }
 
-// resume lets the process go on to its end, through every further stop.
-func (p *process) resume() {
-	go waitFor(2*(timeout+slack), func() bool {
+// resume lets the process go on, through every further stop.
+func (p *process) resume(limit time.Duration) {
+	go waitFor(limit, func() bool {
 		if !p.ended() && p.state() == "T" {
 			_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT)
 		}

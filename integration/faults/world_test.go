@@ -40,7 +40,7 @@ type world struct {
 	miss     string // a segment that is not archived in this round
 
 	skip   string // what the binary leaves out: a deliberately broken build
-	slack  time.Duration
+	limits limits
 	agent  string // WALSHIP_AGENT for the binary
 	counts func(what string, n int)
 
@@ -72,15 +72,15 @@ type actor struct {
 func newWorld(t testing.TB, seed uint64, p plan) *world {
 	t.Helper()
 	w := &world{
-		t: t, seed: seed, plan: p, model: newModel(), actors: map[string]*actor{}, slack: slack,
+		t: t, seed: seed, plan: p, model: newModel(), actors: map[string]*actor{}, limits: hasty,
 		root: filepath.Join(t.TempDir(), "archive"), fork: firstSegment + 1 + seed%5,
 		counts: func(string, int) {},
 	}
 	switch p.store {
 	case "gate":
-		w.host = newHost(t, "")
+		w.host = newHost(t, false)
 	case "recorded":
-		w.host = newHost(t, t.TempDir())
+		w.host = newHost(t, true)
 	case "sshd":
 		w.sshd = testsshd.Start(t, testsshd.Options{Subsystem: testsshd.SFTPServer(t)})
 	}
@@ -158,7 +158,7 @@ func (w *world) run() {
 	w.wellAgain()
 	if w.plan.store == "recorded" && len(w.violations) == 0 {
 		w.settle()
-		w.checkPowerCuts(w.host.record)
+		w.checkPowerCuts(w.host.scratch)
 	}
 }
 
@@ -317,8 +317,7 @@ func (w *world) settle() {
 
 func (b breakage) name() string {
 	if b.inject != "" {
-		call, _, _ := strings.Cut(b.inject, ":")
-		return "system call: " + call
+		return "server's system call fails"
 	}
 	return b.kind
 }
@@ -326,6 +325,7 @@ func (b breakage) name() string {
 // wellAgain is the end of every history: nothing is wrong any more. What was
 // acknowledged can be fetched, and the primary can go on archiving.
 func (w *world) wellAgain() {
+	w.limits = patient
 	a := w.actors["primary"]
 	s := step{actor: a.name, verb: "push"}
 	if got := w.push(a, s, a.name, a.next); got.code != 0 && got.code != codeConflict {
@@ -351,7 +351,7 @@ func (w *world) open(ctx context.Context, a *actor) (archiveStore, error) {
 	if u.Scheme == "file" {
 		return transport.NewLocal(u.Path, transport.Full), nil
 	}
-	return transport.OpenSFTP(ctx, u, transport.SSH{KeyFile: w.key(), KnownHosts: a.known, Silence: silence}, transport.Full), nil
+	return transport.OpenSFTP(ctx, u, transport.SSH{KeyFile: w.key(), KnownHosts: a.known, Silence: w.limits.silence}, transport.Full), nil
 }
 
 // archiveStore is what pushing, fetching and pruning need.
