@@ -77,11 +77,11 @@ func TestDefaults(t *testing.T) {
 	w := newWorld(t)
 	c := load(t, w.sources(nil, nil))
 	if c.Archive != "" || c.SSHKey != "" || c.KnownHosts != "" || c.File != "" || c.Agent != "off" || c.Timeout != 2*time.Minute ||
-		c.Silence != 0 || c.Durability != "full" || c.Codec != "zstd" || !c.HeaderCheck {
+		c.Silence != 0 || c.Durability != "full" || c.Codec != "zstd" || !c.HeaderCheck || c.AgentDir != "" || c.Prefetch != 128<<20 {
 		t.Errorf("defaults: %+v", c)
 	}
 	for i, s := range Settings() {
-		if got, want := c.Values()[i], (Value{s.Name, s.Default, "default", s.Secret}); got != want {
+		if got, want := c.Values()[i], (Value{Name: s.Name, Text: s.Default, Origin: "default", Secret: s.Secret}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -93,6 +93,8 @@ archive = "file:///from/file"
 ssh_key = "/file/key"
 known_hosts = "/file/hosts"
 agent = "auto"
+agent_dir = "/file/agent"
+prefetch_memory = "64MB"
 timeout = "3m"
 silence = "1m"
 durability = "file"
@@ -120,12 +122,12 @@ header_check = "off"
 			t.Errorf("%s: origin %q, want %q", s.Name, got, want)
 		}
 		e[s.Env()] = text
-		if got, want := value(t, load(t, w.sources(e, nil)), s.Name), (Value{s.Name, text, "environment " + s.Env(), s.Secret}); got != want {
+		if got, want := value(t, load(t, w.sources(e, nil)), s.Name), (Value{Name: s.Name, Text: text, Origin: "environment " + s.Env(), Secret: s.Secret}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		// The flag wins over an environment that says what the file says.
 		e[s.Env()], flags[s.Flag()] = value(t, c, s.Name).Text, text
-		if got, want := value(t, load(t, w.sources(e, flags)), s.Name), (Value{s.Name, text, "flag --" + s.Flag(), s.Secret}); got != want {
+		if got, want := value(t, load(t, w.sources(e, flags)), s.Name), (Value{Name: s.Name, Text: text, Origin: "flag --" + s.Flag(), Secret: s.Secret}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -332,7 +334,7 @@ func TestOverriddenErrors(t *testing.T) {
 }
 
 func TestFileErrors(t *testing.T) {
-	const all = "want archive, ssh_key, known_hosts, agent, timeout, silence, durability, codec or header_check"
+	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, codec or header_check"
 	for _, test := range []struct{ toml, want string }{
 		{"\narchve = 'x'", `FILE:2: unknown key "archve": did you mean "archive"?`},
 		{"ssh-key = 'x'", `FILE:1: unknown key "ssh-key": did you mean "ssh_key"?`},
