@@ -109,6 +109,29 @@ func (c *connection) quiet() (longest time.Duration) {
 	return longest
 }
 
+// KeepAlive asks the server for a sign of life on each session of a connection
+// that stands and has nothing to do: so that nobody on the way takes it for
+// forgotten, and a dead one is known to be dead before it is needed.
+func (s *SFTP) KeepAlive(ctx context.Context) {
+	s.mu.Lock()
+	l := s.current
+	s.mu.Unlock()
+	select {
+	case <-l.done:
+	default:
+		return
+	}
+	if l.connection == nil || l.dead() != nil || l.quiet() > 0 {
+		return
+	}
+	l.mu.Lock()
+	sessions := l.sessions
+	l.mu.Unlock()
+	for _, c := range sessions {
+		_, _ = c.Stat(s.path(".")).Wait(ctx) // its silence ends the session
+	}
+}
+
 func (c *connection) close() {
 	c.forget()
 	c.mu.Lock()

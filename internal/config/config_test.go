@@ -102,7 +102,7 @@ codec = "gzip"
 header_check = "off"
 `
 	given := map[string]string{
-		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "timeout": "1d",
+		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "agent_dir": "/other/agent", "prefetch_memory": "1GB", "timeout": "1d",
 		"silence": "90s", "durability": "none", "codec": "none", "header_check": "on",
 	}
 	w := newWorld(t)
@@ -142,7 +142,8 @@ header_check = "off"
 func TestNames(t *testing.T) {
 	want := []string{
 		"config --config WALSHIP_CONFIG", "archive --archive WALSHIP_ARCHIVE", "ssh_key --ssh-key WALSHIP_SSH_KEY",
-		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT", "timeout --timeout WALSHIP_TIMEOUT",
+		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT",
+		"agent_dir --agent-dir WALSHIP_AGENT_DIR", "prefetch_memory --prefetch-memory WALSHIP_PREFETCH_MEMORY", "timeout --timeout WALSHIP_TIMEOUT",
 		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "codec --codec WALSHIP_CODEC",
 		"header_check --header-check WALSHIP_HEADER_CHECK",
 	}
