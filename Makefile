@@ -32,9 +32,10 @@ demo: ## the main job, told as a story; LAYOUT=primary: with the archive on the 
 
 N ?= 1000
 SEED ?= 1
+AGENT ?= false
 faults: ## N random histories from SEED on, against an archive that misbehaves
 	scripts/deps test
-	go test -count=1 -v -timeout 0 -run TestHistories ./integration/faults -histories=$(N) -seed=$(SEED)
+	go test -count=1 -v -timeout 0 -run TestHistories ./integration/faults -histories=$(N) -seed=$(SEED) -agent=$(AGENT)
 
 bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_basebackup
 	scripts/deps bench

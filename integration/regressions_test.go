@@ -45,9 +45,8 @@ var regressions = []struct {
 		[]string{"faults/TestTakenHasACodeOfItsOwn"}},
 	{"an exit code above 125, as ssh's and rsync's 255, ends a standby",
 		[]string{"TestStandbyOutlivesOutages", "TestExitCodesOfAnswers", "../cmd/walship/TestCodes"}},
-	// The agent's prefetch has its tests to be named here as well.
 	{"at a timeline switch WAL of the line that was left is delivered",
-		[]string{"TestForkGuard", "TestGuardsPassForkAtSegmentEnd", "TestGuardsPassFailovers"}},
+		[]string{"TestForkGuard", "TestGuardsPassForkAtSegmentEnd", "TestGuardsPassFailovers", "../restore/TestPrefetchTimelines", "../restore/TestPrefetchForkGuard"}},
 	{"a retry is told that the file exists already, fails, and pg_wal fills",
 		[]string{"TestSameContentAgain", "TestPushKilled", "faults/TestHistories"}},
 }

@@ -18,7 +18,7 @@ import (
 var (
 	histories = flag.Int("histories", 100, "how many random histories")
 	firstSeed = flag.Uint64("seed", 1, "the first one's seed")
-	agent     = flag.String("agent", "", "WALSHIP_AGENT for the binary")
+	agent     = flag.Bool("agent", false, "let each actor's calls of the binary share an agent")
 	verbose   = flag.Bool("tell", false, "tell every history, also those in which nothing broke")
 )
 
@@ -42,7 +42,9 @@ func TestHistories(t *testing.T) {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, seed, draw(seed))
-				w.agent = *agent
+				if *agent {
+					w.useAgents()
+				}
 				w.counts = func(what string, n int) {
 					mu.Lock()
 					defer mu.Unlock()

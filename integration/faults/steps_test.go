@@ -190,7 +190,7 @@ func (w *world) fetch(a *actor, s step, name string, stopped ...chan<- *process)
 		w.broken("d", "in archive recovery %s, which is archived, is said to be not there: %s", name, got.said)
 	case away:
 		w.broken("d", "in archive recovery an archive that is not mounted has said that %s is not there: %s", name, got.said)
-	case a.gate != nil && !a.gate.saidAbsent(w.stored(name), w.agent != ""):
+	case a.gate != nil && !a.gate.saidAbsent(w.stored(name), w.agent):
 		w.broken("d", "in archive recovery %s is said to be not there, and no healthy archive has said so: %s", name, got.said)
 	}
 	return got
@@ -321,8 +321,8 @@ func (w *world) call(a *actor, s step, stopped []chan<- *process, args ...string
 		"PATH=/usr/local/bin:/usr/bin:/bin", "WALSHIP_FAULT=" + faults, "WALSHIP_ARCHIVE=" + a.url,
 		"WALSHIP_TIMEOUT=" + w.limits.timeout.String(), "WALSHIP_SILENCE=" + w.limits.silence.String(),
 	}
-	if w.agent != "" {
-		p.cmd.Env = append(p.cmd.Env, "WALSHIP_AGENT="+w.agent)
+	if w.agent {
+		p.cmd.Env = append(p.cmd.Env, "WALSHIP_AGENT=auto", "WALSHIP_AGENT_DIR="+a.agentDir)
 	}
 	if key := w.key(); key != "" {
 		p.cmd.Env = append(p.cmd.Env, "WALSHIP_SSH_KEY="+key, "WALSHIP_KNOWN_HOSTS="+a.known)

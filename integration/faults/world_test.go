@@ -41,7 +41,7 @@ type world struct {
 
 	skip   string // what the binary leaves out: a deliberately broken build
 	limits limits
-	agent  string // WALSHIP_AGENT for the binary
+	agent  bool // the binary uses agents
 	counts func(what string, n int)
 
 	unmounting sync.Mutex
@@ -66,6 +66,7 @@ type actor struct {
 	url      string
 	next     uint64 // the segment that it archives next
 	timeline uint64
+	agentDir string
 }
 
 // newWorld makes what the history begins with: an archive, and nothing in it.
