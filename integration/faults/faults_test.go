@@ -90,6 +90,10 @@ func (w *world) report() {
 	for _, v := range w.violations {
 		w.t.Errorf("seed %d: invariant (%s): %s", w.seed, v.invariant, v.text)
 	}
-	w.t.Errorf("again: make faults N=1 SEED=%d\nthe history:\n%s", w.seed, strings.Join(w.log, "\n"))
-	fmt.Fprintf(os.Stderr, "FAILED: make faults N=1 SEED=%d\n", w.seed)
+	again := fmt.Sprintf("make faults N=1 SEED=%d", w.seed)
+	if w.agent {
+		again += " AGENT=true"
+	}
+	w.t.Errorf("again: %s\nthe history:\n%s", again, strings.Join(w.log, "\n"))
+	fmt.Fprintf(os.Stderr, "FAILED: %s\n", again)
 }

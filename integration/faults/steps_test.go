@@ -321,7 +321,7 @@ func (w *world) call(a *actor, s step, stopped []chan<- *process, args ...string
 		"PATH=/usr/local/bin:/usr/bin:/bin", "WALSHIP_FAULT=" + faults, "WALSHIP_ARCHIVE=" + a.url,
 		"WALSHIP_TIMEOUT=" + w.limits.timeout.String(), "WALSHIP_SILENCE=" + w.limits.silence.String(),
 	}
-	if w.agent {
+	if w.agent && s.inject == "" { // strace would wait for the agent as well
 		p.cmd.Env = append(p.cmd.Env, "WALSHIP_AGENT=auto", "WALSHIP_AGENT_DIR="+a.agentDir)
 	}
 	if key := w.key(); key != "" {
