@@ -244,10 +244,11 @@ func (s *session) replies(from io.Reader) {
 			if p[0] == typeStatus && binary.BigEndian.Uint32(p[5:]) == sftpFailure {
 				p = status(id, sftpExists)
 			}
-		default:
-			s.note(r, p)
 		}
-		if r.then != "cut after" && r.then != "kill after" {
+		switch r.then {
+		case "silence", "cut after", "kill after":
+		default:
+			s.note(r, p) // as the client gets it
 			s.answer(p)
 		}
 	}
