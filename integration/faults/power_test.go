@@ -47,10 +47,7 @@ func (c *change) durable(at time.Duration) bool {
 }
 
 // film is what the sftp-servers of a host have done, in order.
-type film struct {
-	changes []*change
-	syncs   int
-}
+type film struct{ changes []*change }
 
 type recordedSync struct {
 	begin, end time.Duration
@@ -154,7 +151,6 @@ func develop(t testing.TB, folder string) *film {
 			delete(inode, names[0])
 		}
 	}
-	f.syncs = len(syncs)
 	for _, c := range f.changes {
 		for _, s := range syncs {
 			content := c.kind == "write" && s.file == c.file
