@@ -41,7 +41,7 @@ func (q *question) deliver(ctx context.Context, from string, remote transport.Fi
 		}
 		return err
 	}
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(from), q.limit())
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(from), q.limit(), q.Keys)
 	if err != nil {
 		return damaged(err)
 	}

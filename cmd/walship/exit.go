@@ -9,6 +9,7 @@ import (
 	"walship/archive"
 	"walship/internal/basebackup"
 	"walship/internal/config"
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/pgcheck"
 	"walship/internal/pgdata"
@@ -125,6 +126,9 @@ func classCode(err error) int {
 		{pgrun.ErrNoServer, exitLocal},
 		{config.ErrConfig, exitConfig},
 		{transport.ErrConfig, exitConfig},
+		{crypt.ErrRecipients, exitConfig},
+		{crypt.ErrIdentity, exitConfig},
+		{crypt.ErrNoKey, exitConfig},
 		{errNotAgreed, exitConflict},
 		{errLocalFile, exitLocal},
 		{archive.ErrConflict, exitConflict},

@@ -60,6 +60,10 @@ func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive
 	if err != nil {
 		return nil, nil, err
 	}
+	to, err := recipients(conf)
+	if err != nil {
+		return nil, nil, err
+	}
 	ctx, cancel := p.limited(x.Context, conf)
 	s, err := open(ctx, conf, silence)
 	if err != nil {
@@ -70,6 +74,7 @@ func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive
 	return &archive.Pusher{
 		Store:       s,
 		Codec:       stored.Codec(conf.Codec),
+		Recipients:  to,
 		HeaderCheck: conf.HeaderCheck,
 		Warn:        p.warn,
 	}, func() { cancel(); _ = s.Close() }, nil
