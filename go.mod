@@ -3,6 +3,7 @@ module walship
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2 // encrypts, in a format that other tools open
 	github.com/BurntSushi/toml v1.6.0 // reads walship.toml and tells the line of a wrong key
 	github.com/klauspost/compress v1.20.3 // zstd and gzip, on several cores
 	github.com/pierrec/lz4/v4 v4.1.33 // reads what other tools have stored
@@ -16,21 +17,17 @@ require (
 )
 
 require (
-	filippo.io/age v1.3.2
-	github.com/jackc/pgx/v5 v5.12.0
-	github.com/schollz/progressbar/v3 v3.19.1
-)
-
-require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	filippo.io/hpke v0.4.0 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/pgx/v5 v5.12.0 // indirect
 	github.com/kr/fs v0.1.0 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
+	github.com/schollz/progressbar/v3 v3.19.1 // indirect
 	github.com/xrash/smetrics v0.0.0-20240521201337-686a1a2994c1 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )
