@@ -78,15 +78,14 @@ func recipients(c *Config, text string) error {
 	return err
 }
 
-// shownRecipients names them shortly, and shows nothing of what is none: it may
-// be a secret key.
+// shownRecipients shows nothing of what is none: it may be a secret key.
 func shownRecipients(text string) string {
 	var names []string
 	for _, one := range divide(text) {
 		if _, err := crypt.ParseRecipients([]string{one}); err != nil {
 			one = "***"
 		}
-		names = append(names, crypt.Short(one))
+		names = append(names, one)
 	}
 	return strings.Join(names, ", ")
 }
