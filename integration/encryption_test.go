@@ -12,6 +12,7 @@ import (
 
 	"walship/internal/basebackup"
 	"walship/internal/testpg"
+	"walship/internal/testsshd"
 )
 
 // ageKey makes a key with age's own tool: the file of the identity, readable to
@@ -195,7 +196,6 @@ func (a *sealedArchive) refuses(t *testing.T) {
 	a.refused(3, []string{"others may read it"}, "--latest", "--backup", a.backups[0])
 	must(t, os.Chmod(a.first, 0o600))
 
-	data := hostileData(t) // of another cluster; it only gives the mode
 	for mode, code := range map[string]int{"archive-recovery": 126, "standby": 1, "ending": 1, "by-hand": 126} {
 		target := filepath.Join(t.TempDir(), "RECOVERYXLOG")
 		a.configure("identity_file = '" + a.second + "'")
@@ -204,34 +204,87 @@ func (a *sealedArchive) refuses(t *testing.T) {
 			t.Errorf("fetch with the wrong key, %s: %s", mode, r)
 		}
 	}
-	_ = data
 }
 
-// byHand recovers a real server by the lines of the page alone, from this machine
-// and over ssh.
+// encryptionLines are the lines for restore_command on the page, for that folder,
+// identity and host.
+func encryptionLines(t *testing.T, folder, identity, target string) (lines []string) {
+	t.Helper()
+	page, err := os.ReadFile("../docs/encryption.md")
+	must(t, err)
+	places := strings.NewReplacer("''", "'", "/srv/wal/ID", folder, "/etc/walship/identity.txt", identity, "dba@backup.example.com", target)
+	for _, m := range regexp.MustCompile(`(?m)^    restore_command = '(.*)'$`).FindAllStringSubmatch(string(page), -1) {
+		lines = append(lines, places.Replace(m[1]))
+	}
+	if len(lines) != 2 || !strings.Contains(lines[1], "ssh ") {
+		t.Fatalf("the page has other lines: %q", lines)
+	}
+	return lines
+}
+
+// byHand recovers a real server by the lines of the page alone.
 func (a *sealedArchive) byHand(t *testing.T) {
 	page, err := os.ReadFile("../docs/encryption.md")
 	must(t, err)
 	folder := filepath.Dir(filepath.Dir(a.backupFolder(a.backups[0])))
-	places := strings.NewReplacer("''", "'", "/srv/wal/ID", folder, "BACKUP", a.backups[0], "/etc/walship/identity.txt", a.both,
-		"dba@backup.example.com", hostileClient(t, a.sshd))
-	lines := regexp.MustCompile(`(?m)^    restore_command = '(.*)'$`).FindAllStringSubmatch(string(page), -1)
+	data := filepath.Join(testpg.Dir(t), "data")
 	unpack := regexp.MustCompile(`(?s)\n    mkdir -m 700 NEW.*?\n\n`).FindString(string(page))
-	if len(lines) != 2 || unpack == "" {
-		t.Fatalf("the page has %d lines for restore_command, and to unpack %q", len(lines), unpack)
+	script := strings.NewReplacer("/srv/wal/ID", folder, "BACKUP", a.backups[0], "/etc/walship/identity.txt", a.both, "NEW", data).Replace(unpack)
+	if out, err := exec.Command("sh", "-c", "set -e\n"+script).CombinedOutput(); script == "" || err != nil || len(out) > 0 {
+		t.Fatalf("%s\n%v: %s", script, err, out)
 	}
-	for _, line := range lines {
-		data := filepath.Join(testpg.Dir(t), "data")
-		if out, err := exec.Command("sh", "-c", "set -e\n"+strings.ReplaceAll(places.Replace(unpack), "NEW", data)).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Fatalf("%v: %s", err, out)
+	must(t, testpg.Own(data))
+	c := testpg.Restore(t, data)
+	c.WriteRecovery(false, map[string]string{"recovery_target_timeline": "latest", "restore_command": encryptionLines(t, folder, a.both, "nobody")[0]})
+	c.SetConf(map[string]string{"archive_mode": "off"})
+	must(t, c.Start())
+	must(t, c.WaitPrimary(soon))
+	waitContents(t, c, a.want)
+}
+
+// The lines of docs/encryption.md answer as they promise: 1 only for a file that
+// is absent, 126 and above for whatever goes wrong.
+func TestEncryptionLines(t *testing.T) {
+	t.Parallel()
+	server := testsshd.Start(t, testsshd.Options{})
+	identity, recipient := ageKey(t)
+	other, _ := ageKey(t)
+	for i, way := range []string{"here", "ssh"} {
+		c, root := hostileData(t), t.TempDir()
+		env := hostileFile(root)
+		c.must(0, env, "init", "--recipient", recipient)
+		path, name, content := c.addSegment(1, 1)
+		c.must(0, env, "push", path, name)
+		history := c.fixture("00000002.history")
+		c.must(0, env, "push", "--no-clone-guard", c.add("00000002.history", history), "00000002.history")
+		folder := filepath.Dir(c.tmp(root))
+		target := filepath.Join(c.Dir, "pg_wal", "RECOVERYXLOG")
+		ask := func(what, identity, name string, want int, content []byte) {
+			t.Helper()
+			line := encryptionLines(t, folder, identity, hostileClient(t, server))[i]
+			os.Remove(target)
+			code, said := hostileShell(c.Dir, strings.NewReplacer("%f", name, "%p", "pg_wal/RECOVERYXLOG").Replace(line))
+			if code != want {
+				t.Errorf("%s, %s: code %d instead of %d: %s", way, what, code, want, said)
+			}
+			if got, _ := os.ReadFile(target); content != nil && !bytes.Equal(got, content) {
+				t.Errorf("%s, %s: %d bytes instead of %d", way, what, len(got), len(content))
+			}
+			if left, _ := filepath.Glob(target + ".*"); content != nil && len(left) > 0 {
+				t.Errorf("%s, %s: left %q", way, what, left)
+			}
 		}
-		must(t, testpg.Own(data))
-		c := testpg.Restore(t, data)
-		c.WriteRecovery(false, map[string]string{"recovery_target_timeline": "latest", "restore_command": places.Replace(line[1])})
-		c.SetConf(map[string]string{"archive_mode": "off"})
-		must(t, c.Start())
-		must(t, c.WaitPrimary(soon))
-		waitContents(t, c, a.want)
-		must(t, c.Stop(testpg.Fast))
+		ask("a segment", identity, name, 0, content)
+		ask("a history", identity, "00000002.history", 0, history)
+		ask("an absent segment", identity, c.name(2), 1, nil)
+		ask("another key", other, name, 126, nil)
+		file := c.stored(root, name) + ".zst.age"
+		sound, err := os.ReadFile(file)
+		must(t, err)
+		must(t, os.WriteFile(file, sound[:len(sound)-1], 0o600))
+		ask("a file cut short", identity, name, 126, nil)
+		sound[len(sound)/2] ^= 1
+		must(t, os.WriteFile(file, sound, 0o600))
+		ask("a flipped bit", identity, name, 126, nil)
 	}
 }
