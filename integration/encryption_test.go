@@ -234,6 +234,7 @@ func (a *sealedArchive) byHand(t *testing.T) {
 		t.Fatalf("%s\n%v: %s", script, err, out)
 	}
 	must(t, testpg.Own(data))
+	must(t, testpg.Own(a.root)) // the archive as it is on the server's own machine
 	c := testpg.Restore(t, data)
 	c.WriteRecovery(false, map[string]string{"recovery_target_timeline": "latest", "restore_command": encryptionLines(t, folder, a.both, "nobody")[0]})
 	c.SetConf(map[string]string{"archive_mode": "off"})

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"walship/internal/crypt"
 	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
@@ -36,7 +37,7 @@ const tempPrefix = "xlogtemp.walship."
 // is checked, synced and renamed. Until then q.Path is untouched.
 func (q *question) deliver(ctx context.Context, from string, remote transport.File) error {
 	damaged := func(err error) error {
-		if errors.Is(err, stored.ErrDamaged) {
+		if errors.Is(err, stored.ErrDamaged) || errors.Is(err, crypt.ErrNoKey) {
 			return fmt.Errorf("%s: %w", from, err)
 		}
 		return err

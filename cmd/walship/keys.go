@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"walship/internal/config"
 	"walship/internal/crypt"
@@ -23,6 +24,16 @@ func recipients(conf *config.Config) (*crypt.Recipients, error) {
 // keys are the identities of the configuration, which are read when they are
 // needed.
 func keys(conf *config.Config) *crypt.Keys { return crypt.NewKeys(conf.IdentityFile) }
+
+// shortRecipients names them on one line that fits a terminal; all of each is in
+// the JSON.
+func shortRecipients(texts []string) string {
+	var names []string
+	for _, text := range texts {
+		names = append(names, crypt.Short(text))
+	}
+	return strings.Join(names, ", ")
+}
 
 // sealedText says to how many recipients an archive's files are encrypted, as the
 // end of a line; "" if they are not.

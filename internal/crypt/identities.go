@@ -19,7 +19,7 @@ var (
 	// ErrIdentity is an identity file that cannot be used.
 	ErrIdentity = errors.New("identity file")
 	// ErrNoKey is an encrypted file that nothing here opens.
-	ErrNoKey = errors.New("no key")
+	ErrNoKey = errors.New("it is encrypted")
 )
 
 // Keys are the identities that open encrypted files. They are read from their
@@ -55,7 +55,7 @@ func (k *Keys) Path() string {
 // ErrNoKey, with one that cannot be used ErrIdentity.
 func (k *Keys) Identities() ([]age.Identity, error) {
 	if k == nil {
-		return nil, fmt.Errorf("%w: it is encrypted, and no identity_file is set", ErrNoKey)
+		return nil, fmt.Errorf("%w, and no identity_file is set", ErrNoKey)
 	}
 	return k.read()
 }

@@ -22,7 +22,7 @@ func TestRoundTrip(t *testing.T) {
 	for _, codec := range Written() {
 		for _, n := range []int{0, 1, 40, 1<<20 - 1, 1 << 20, 1<<20 + 1, 16 << 20} {
 			for kind, make := range contents {
-				if n > 2<<20 && (kind == "text" || codec.IsSealed() && codec != Zstd.Sealed()) {
+				if n > 2<<20 && (kind == "text" || codec.IsSealed()) || n > 40 && codec == Gzip.Sealed() {
 					continue // takes long
 				}
 				t.Run(fmt.Sprintf("%s/%d/%s", codec, n, kind), func(t *testing.T) {

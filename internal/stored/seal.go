@@ -236,7 +236,7 @@ func unseal(in *bufio.Reader, codec Codec, keys *crypt.Keys) (io.Reader, error) 
 	}
 	content, err := age.Decrypt(in, ids...)
 	if none := (*age.NoIdentityMatchError)(nil); errors.As(err, &none) {
-		return nil, fmt.Errorf("%w: none of the identities in %s opens it", crypt.ErrNoKey, keys.Path())
+		return nil, fmt.Errorf("%w, and none of the identities in %s opens it", crypt.ErrNoKey, keys.Path())
 	}
 	if err != nil {
 		return nil, readError(err)
