@@ -2,7 +2,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint demo bench test-versions clean
+.PHONY: help build test test-agent soak race lint demo bench test-versions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,11 +14,25 @@ test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if
 	scripts/deps test
 	go vet ./...
 	go vet -tags bench,fault,versions ./...
-	scripts/go-test -timeout 15m ./...
+	scripts/go-test ./... -timeout 20m
+
+# The tests of push and fetch that go through servers and sites of their own.
+AGENT_TESTS = ^Test(ArchiveUnderLoad|SegmentSizes|Outage|StandbyOutlives|FailoverWithout|ForkGuard|GapGuard|CloneGuard|GuardsPass|StopWhile|MissOnAStandby)
+
+test-agent: ## the tests of push and fetch with an agent, and with agents killed at random moments
+	scripts/deps test
+	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -agent auto
+	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -agent kill
+
+soak: ## ten minutes of everything at once, with the agent; SOAK=1m for less
+	scripts/deps test
+	go test -tags soak -count=1 -v -timeout 40m -run Soak ./integration -soak $(SOAK)
+
+SOAK ?= 10m
 
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test
-	CGO_ENABLED=1 scripts/go-test -race -timeout 15m $$(go list ./... | grep -v /integration)
+	CGO_ENABLED=1 scripts/go-test "$$(go list ./... | grep -v /integration | tr '\n' ' ')" -race -timeout 20m
 
 lint: ## gofmt, golangci-lint and the import arrows
 	scripts/deps lint
@@ -37,7 +51,7 @@ bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_
 test-versions: ## push, fetch, failover, backup and restore on PostgreSQL 10 to 18, from npm
 	scripts/deps test
 	scripts/pg-versions 10 12 14 16 17 18
-	scripts/go-test -tags versions -timeout 30m -run Versions ./internal/testpg ./internal/pgserver ./integration
+	scripts/go-test "./internal/testpg ./internal/pgserver ./integration" -tags versions -timeout 30m -run Versions
 
 clean: ## removes what the targets have built and downloaded here
 	rm -rf bin .cache

@@ -68,15 +68,20 @@ func (e errForm) Error() string { return "the archive's files are stored as " + 
 
 // owner is nil if the archive is the cluster's, and keeps files in that form.
 func (l *lookup) owner(as form) error {
-	id, err := l.identity.Wait()
-	if err != nil {
-		return err
-	}
-	own, err := formOf(id, l.pinned)
+	own, err := l.form()
 	if err == nil && !own.same(as) {
 		err = errForm{own}
 	}
 	return err
+}
+
+// form is how the archive, if it is the cluster's, keeps its files.
+func (l *lookup) form() (form, error) {
+	id, err := l.identity.Wait()
+	if err != nil {
+		return form{}, err
+	}
+	return formOf(id, l.pinned)
 }
 
 // owner reads the identity of the archive and checks that it is that of f's
@@ -154,7 +159,7 @@ const (
 // compare looks at the stored files that were found. With mend a damaged one is moved to
 // refused/ and reported, so that the content can be stored again; without, it
 // counts as none. One that was cut short and whose record names other content is
-// other content.
+// other content. The SHA-256 is that of the content that was found.
 func (p *Pusher) compare(ctx context.Context, f *file, look *lookup, mend bool) (match, [32]byte, error) {
 	sum, err := f.sum()
 	if err != nil {
@@ -195,7 +200,7 @@ func (p *Pusher) compare(ctx context.Context, f *file, look *lookup, mend bool) 
 			}
 		}
 		if result == nothing {
-			result = same
+			result, theirs = same, sum
 		}
 	}
 	return result, theirs, nil

@@ -188,3 +188,38 @@ func TestShort(t *testing.T) {
 		}
 	}
 }
+
+// A file that has got a new key is read anew: an agent goes on for days.
+func TestKeysChange(t *testing.T) {
+	next, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key.txt")
+	keys := NewKeys(path)
+	if _, err := keys.Identities(); !errors.Is(err, ErrIdentity) {
+		t.Errorf("no file yet: %v", err)
+	}
+	for i, text := range []string{secret, secret + "\n" + next.String(), next.String() + "\n" + secret + "\n# twice as long, so that its size differs"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if ids, err := keys.Identities(); err != nil || len(ids) != min(i+1, 2) {
+				t.Errorf("%d: %d identities, %v", i, len(ids), err)
+			}
+		}
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.Identities(); !errors.Is(err, ErrIdentity) {
+		t.Errorf("others may read it: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := keys.Identities(); !errors.Is(err, ErrIdentity) {
+		t.Errorf("gone: %d identities, %v", len(ids), err)
+	}
+}

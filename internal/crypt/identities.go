@@ -24,10 +24,14 @@ var (
 
 // Keys are the identities that open encrypted files. They are read from their
 // file when the first encrypted file is met, so that an archive without any
-// never needs them. A nil Keys has none. It may be used concurrently.
+// never needs them, and again when the file has changed since. A nil Keys has
+// none. It may be used concurrently.
 type Keys struct {
 	path string
-	read func() ([]age.Identity, error)
+
+	mu   sync.Mutex
+	ids  []age.Identity
+	seen fs.FileInfo // the file as it was when ids were read; nil: not read from one
 }
 
 // NewKeys returns the identities of the file path; nil if path is "".
@@ -35,12 +39,12 @@ func NewKeys(path string) *Keys {
 	if path == "" {
 		return nil
 	}
-	return &Keys{path, sync.OnceValues(func() ([]age.Identity, error) { return ReadIdentities(path) })}
+	return &Keys{path: path}
 }
 
 // KeysOf has the identities that it is given.
 func KeysOf(ids ...age.Identity) *Keys {
-	return &Keys{"memory", func() ([]age.Identity, error) { return ids, nil }}
+	return &Keys{ids: ids}
 }
 
 // Path is where they are read from; "" of nil.
@@ -57,7 +61,20 @@ func (k *Keys) Identities() ([]age.Identity, error) {
 	if k == nil {
 		return nil, fmt.Errorf("%w, and no identity_file is set", ErrNoKey)
 	}
-	return k.read()
+	if k.path == "" {
+		return k.ids, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now, err := os.Stat(k.path)
+	if err == nil && k.seen != nil && os.SameFile(now, k.seen) && now.ModTime().Equal(k.seen.ModTime()) && now.Size() == k.seen.Size() && now.Mode() == k.seen.Mode() {
+		return k.ids, nil
+	}
+	k.seen = nil
+	if k.ids, err = ReadIdentities(k.path); err == nil {
+		k.seen = now
+	}
+	return k.ids, err
 }
 
 // ReadIdentities reads a file as age -i takes it: age's secret keys, one in each
