@@ -3,6 +3,7 @@ module walship
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2 // encrypts, in a format that other tools open
 	github.com/BurntSushi/toml v1.6.0 // reads walship.toml and tells the line of a wrong key
 	github.com/klauspost/compress v1.20.3 // zstd and gzip, on several cores
 	github.com/pierrec/lz4/v4 v4.1.33 // reads what other tools have stored
@@ -16,6 +17,8 @@ require (
 )
 
 require (
+	filippo.io/edwards25519 v1.2.0 // indirect
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect

@@ -84,7 +84,7 @@ func (p *Pusher) pushAhead(ctx context.Context, data *pgdata.Dir, n walname.Name
 	}
 	stem := f.cluster.Stem(f.name)
 	look := p.lookup(ctx, f, stem)
-	codec, err := look.codec()
+	as, err := look.form()
 	if err != nil {
 		return done, err
 	}
@@ -99,12 +99,12 @@ func (p *Pusher) pushAhead(ctx context.Context, data *pgdata.Dir, n walname.Name
 	case err != nil:
 		return done, err
 	}
-	if codec == stored.Plain {
+	if as.codec == stored.Plain {
 		if err := p.vouch(ctx, f, stem, look); err != nil {
 			return done, err
 		}
 	}
-	if done.sum, err = p.put(ctx, f, stem, codec, look, confirm); err != nil {
+	if done.sum, err = p.put(ctx, f, stem, as, look, confirm); err != nil {
 		return done, err
 	}
 	// What changed while it was read is not what the archive has.

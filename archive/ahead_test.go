@@ -99,7 +99,7 @@ func (a *archiver) inOrder(fault func(storetest.Step) storetest.Fault) {
 }
 
 func TestAhead(t *testing.T) {
-	for _, codec := range []stored.Codec{stored.Zstd, stored.Gzip, stored.Plain} {
+	for _, codec := range []stored.Codec{stored.Zstd, stored.Gzip, stored.Plain, stored.Zstd.Sealed()} {
 		a := newArchiver(t, codec, 30)
 		old()
 		if codec == stored.Zstd {

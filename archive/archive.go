@@ -11,6 +11,7 @@ import (
 
 	"time"
 
+	"walship/internal/crypt"
 	"walship/internal/stored"
 	"walship/transport"
 )
@@ -36,6 +37,11 @@ type Pusher struct {
 	// Codec is a guess at the archive's own, which always decides: the content
 	// is compressed while the connection is still being made.
 	Codec stored.Codec
+
+	// Recipients, if not nil, are the only ones to whom anything may be encrypted:
+	// an archive that names others, or none, gets nothing. They are also a guess
+	// at the archive's own, which decide.
+	Recipients *crypt.Recipients
 
 	// HeaderCheck refuses segments whose first page does not fit their name.
 	HeaderCheck bool

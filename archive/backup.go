@@ -13,6 +13,7 @@ import (
 
 	"walship/internal/async"
 	"walship/internal/basebackup"
+	"walship/internal/crypt"
 	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/stored"
@@ -51,6 +52,9 @@ type Backuper struct {
 
 	// Waiting, if not nil, is told every few seconds what is still missing.
 	Waiting func(WALWait)
+
+	// Recipients are those of a Pusher.
+	Recipients *crypt.Recipients
 
 	// Say, if not nil, is told in one line what is being done beside the backup,
 	// Warn what the administrator should know of although it goes on.
@@ -91,6 +95,9 @@ const cleanupLimit = 8 * time.Second
 // for anything.
 func (b *Backuper) Check(ctx context.Context, systemID uint64, segmentSize int64) error {
 	own, err := b.identity(ctx, systemID, segmentSize)
+	if err == nil {
+		_, err = formOf(own, b.Recipients)
+	}
 	b.own = own
 	return err
 }
@@ -140,7 +147,7 @@ type backupRun struct {
 	info     basebackup.Info
 	cluster  layout.Cluster
 	geometry walname.Geometry
-	codec    stored.Codec
+	as       form // of all but the manifest
 	id       basebackup.ID
 	folder   string
 	slots    chan struct{}
@@ -164,10 +171,14 @@ func (b *Backuper) newRun(ctx context.Context, cancel context.CancelCauseFunc, i
 	if err != nil {
 		return nil, err
 	}
+	as, err := formOf(own, b.Recipients)
+	if err != nil {
+		return nil, err
+	}
 	r := &backupRun{
 		Backuper: b, cancel: cancel, info: info, geometry: geometry,
 		cluster: layout.Cluster{SystemID: info.SystemID},
-		codec:   stored.Codec(own.Codec),
+		as:      as,
 		id:      basebackup.ID{Start: geometry.At(info.Timeline, info.StartLSN), Time: info.Begin.UTC().Truncate(time.Second)},
 		slots:   make(chan struct{}, inFlight),
 		names:   make(map[string]int64),
@@ -271,7 +282,8 @@ func (r *backupRun) publish(ctx context.Context) error {
 	r.mu.Lock()
 	r.publishing = true
 	r.mu.Unlock()
-	_, err = r.putBytes(ctx, basebackup.ManifestFile, stored.Plain, data)
+	// It is not encrypted: what the archive holds has to be known without the key.
+	_, err = r.putBytes(ctx, basebackup.ManifestFile, form{codec: stored.Plain}, data)
 	return err
 }
 

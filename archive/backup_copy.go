@@ -47,7 +47,7 @@ func (r *backupRun) list(ctx context.Context, parts <-chan *upload) (refs []base
 	var lines bytes.Buffer
 	files := 0
 	flush := func() error {
-		ref, err := r.putBytes(ctx, basebackup.ListName(len(refs)+1), r.codec, lines.Bytes())
+		ref, err := r.putBytes(ctx, basebackup.ListName(len(refs)+1), r.as, lines.Bytes())
 		if err != nil {
 			return err
 		}

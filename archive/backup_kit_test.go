@@ -218,7 +218,7 @@ func (s *backups) unpack(id string, ref basebackup.Ref) []byte {
 	if !ok || int64(len(packed)) != ref.StoredSize {
 		s.t.Fatalf("%s: there %v, %d bytes, want %d", ref.Name, ok, len(packed), ref.StoredSize)
 	}
-	c, err := stored.Decode(bytes.NewReader(packed), int64(len(packed)), stored.CodecOf(ref.Name), ref.Size)
+	c, err := stored.Decode(bytes.NewReader(packed), int64(len(packed)), stored.CodecOf(ref.Name), ref.Size, testKeys())
 	if err != nil {
 		s.t.Fatalf("%s: %v", ref.Name, err)
 	}

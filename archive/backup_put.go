@@ -44,7 +44,7 @@ func (r *backupRun) upload(ctx context.Context, name string, part *basebackup.Pa
 	go func() {
 		defer close(up.done)
 		defer func() { <-r.slots }()
-		up.ref, up.err = r.put(ctx, name, r.codec, from, func() { _ = from.CloseWithError(errBroken) })
+		up.ref, up.err = r.put(ctx, name, r.as, from, func() { _ = from.CloseWithError(errBroken) })
 		if up.err != nil {
 			r.cancel(up.err)
 			return
@@ -64,19 +64,19 @@ func (u *upload) wait() (basebackup.Ref, error) {
 	return u.ref, u.err
 }
 
-// put stores content under name, with the extension of the codec. giveUp makes
+// put stores content under name, with the extension of the form's codec. giveUp makes
 // the reads of content end.
-func (r *backupRun) put(ctx context.Context, name string, codec stored.Codec, content io.Reader, giveUp func()) (basebackup.Ref, error) {
-	as := name + codec.Extension()
+func (r *backupRun) put(ctx context.Context, name string, in form, content io.Reader, giveUp func()) (basebackup.Ref, error) {
+	as := name + in.codec.Extension()
 	r.note(as, -1)
 	record := stored.Record{
 		Name: name, SystemID: r.info.SystemID, SegmentSize: r.info.SegmentSize, Version: r.info.PostgreSQL, Time: time.Now(),
 	}
-	encoding := stored.Encode(content, codec, math.MaxInt64)
+	encoding := stored.Encode(content, in.codec, math.MaxInt64)
 	var size int64
 	err := r.Store.Put(ctx, r.path(as), transport.Source{Write: func(w io.WriterAt) error {
 		m := &measured{to: w, failed: giveUp}
-		err := encoding.WriteTo(m, record)
+		err := encoding.WriteTo(m, record, stored.Seal{To: in.to})
 		size = m.size
 		return err
 	}})
@@ -137,10 +137,10 @@ func (b *Backuper) patience() []time.Duration {
 
 // putBytes stores a small file, and tries again while the archive cannot be
 // reached.
-func (r *backupRun) putBytes(ctx context.Context, name string, codec stored.Codec, data []byte) (basebackup.Ref, error) {
+func (r *backupRun) putBytes(ctx context.Context, name string, in form, data []byte) (basebackup.Ref, error) {
 	pauses := r.patience()
 	for try := 0; ; try++ {
-		ref, err := r.put(ctx, name, codec, bytes.NewReader(data), func() {})
+		ref, err := r.put(ctx, name, in, bytes.NewReader(data), func() {})
 		if try == len(pauses) || !errors.Is(err, transport.ErrUnreachable) {
 			return ref, err
 		}
@@ -152,7 +152,7 @@ func (r *backupRun) putBytes(ctx context.Context, name string, codec stored.Code
 		}
 		// It may have been stored, and only the answer been lost. Its name is this
 		// backup's own.
-		gone := r.Store.Remove(ctx, r.path(name+codec.Extension()))
+		gone := r.Store.Remove(ctx, r.path(name+in.codec.Extension()))
 		if gone != nil && !errors.Is(gone, fs.ErrNotExist) && !errors.Is(gone, transport.ErrUnreachable) {
 			return ref, gone
 		}
@@ -185,7 +185,7 @@ func (r *backupRun) putConfig(ctx context.Context) (*basebackup.Ref, error) {
 	if err := t.Close(); err != nil {
 		return nil, err
 	}
-	ref, err := r.putBytes(ctx, basebackup.ConfigFile, r.codec, b.Bytes())
+	ref, err := r.putBytes(ctx, basebackup.ConfigFile, r.as, b.Bytes())
 	if err != nil {
 		return nil, err
 	}

@@ -39,11 +39,11 @@ func TestBackupWaitsForWAL(t *testing.T) {
 
 // other is the same archive as a pusher sees it that stores in another codec.
 func (s *backups) other(codec stored.Codec) *site {
-	id, _, err := Init(s.t.Context(), s.Pusher.Store, s.data, codec)
+	id, _, err := Init(s.t.Context(), s.Pusher.Store, s.data, inner(codec), recipientsFor(codec))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	id.Codec = string(codec)
+	id.Codec, id.Recipients = string(inner(codec)), strings.Join(recipientsFor(codec).Texts(), "\n")
 	if err := s.store.Plant(s.cluster().IdentityFile(), id.Marshal()); err != nil {
 		s.t.Fatal(err)
 	}

@@ -190,6 +190,18 @@ func (f *file) record() stored.Record {
 	}
 }
 
+// told is what the header tells of the content if the file is encrypted.
+func (f *file) told() []byte {
+	if f.isSegment() || f.size > maxSmall {
+		return nil
+	}
+	b, err := io.ReadAll(f.source())
+	if err != nil {
+		return nil // the reading of it all fails, too
+	}
+	return told(f.name.Kind, f.name.Timeline(), b)
+}
+
 // as is the same content under another name.
 func (f *file) as(kind walname.Kind) *file {
 	g := *f

@@ -100,7 +100,11 @@ func readHistory(ctx context.Context, s Reader, f StoredFile) (walname.History, 
 		return walname.History{}, err
 	}
 	defer remote.Close()
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(f.Stored), maxSmall)
+	codec := stored.CodecOf(f.Stored)
+	if codec.IsSealed() {
+		return toldHistory(remote, f)
+	}
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), codec, maxSmall, nil)
 	if err != nil {
 		return walname.History{}, err
 	}
@@ -115,6 +119,27 @@ func readHistory(ctx context.Context, s Reader, f StoredFile) (walname.History, 
 	h, err := walname.ParseHistory(f.Name.Timeline(), data)
 	if err != nil {
 		return h, fmt.Errorf("%w: %w", stored.ErrDamaged, err)
+	}
+	return h, nil
+}
+
+// toldHistory is what the header of an encrypted history tells of it: all but the
+// reasons. The key is not needed.
+func toldHistory(remote transport.File, f StoredFile) (walname.History, error) {
+	front, err := io.ReadAll(io.LimitReader(remote, 2*maxSmall))
+	if err != nil {
+		return walname.History{}, err
+	}
+	r, err := stored.ParseHead(front, remote.Size())
+	if err != nil && !errors.Is(err, stored.ErrNoRecord) {
+		return walname.History{}, err
+	}
+	if err != nil || r.Name != f.Name.String() {
+		return walname.History{}, fmt.Errorf("%w: it carries no record of its own, but one of %q", stored.ErrDamaged, r.Name)
+	}
+	h, err := walname.ParseHistory(f.Name.Timeline(), stored.Told(front))
+	if err != nil {
+		return h, fmt.Errorf("%w: its header does not tell where the timelines fork: %w", stored.ErrDamaged, err)
 	}
 	return h, nil
 }

@@ -78,7 +78,7 @@ func (s *stock) encoded(stem string, content []byte, codec stored.Codec) {
 	e := stored.Encode(strings.NewReader(string(content)), codec, int64(len(content)))
 	defer e.Stop()
 	err := s.Put(context.Background(), stem+codec.Extension(), transport.Source{Write: func(w io.WriterAt) error {
-		return e.WriteTo(w, stored.Record{Name: path.Base(stem), SystemID: s.SystemID, SegmentSize: s.geometry.SegmentSize, Version: "15", Time: time.Now()})
+		return e.WriteTo(w, stored.Record{Name: path.Base(stem), SystemID: s.SystemID, SegmentSize: s.geometry.SegmentSize, Version: "15", Time: time.Now()}, stored.Seal{})
 	}})
 	if err != nil {
 		s.t.Fatal(err)

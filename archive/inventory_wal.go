@@ -207,7 +207,7 @@ func storedFile(where string, e transport.FileInfo) (StoredFile, bool) {
 	n, ok := layout.ParseStored(base, stored.Extensions(stored.Written()))
 	if !ok {
 		// NAME.1a2b3c4d.partial, the second of its name.
-		stem := strings.TrimSuffix(strings.TrimSuffix(base, stored.Zstd.Extension()), stored.Gzip.Extension())
+		stem := strings.TrimSuffix(base, stored.CodecOf(base).Extension())
 		parts := strings.Split(stem, ".")
 		if len(parts) != 3 || len(parts[1]) != 8 || strings.Trim(parts[1], hexDigits) != "" || parts[2] != "partial" {
 			return f, false

@@ -11,8 +11,10 @@ import (
 	"sync"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
@@ -66,6 +68,47 @@ func write(t testing.TB, path string, content []byte) {
 	}
 }
 
+// testIdentity opens what the tests encrypt.
+func testIdentity() *age.X25519Identity {
+	id, err := age.ParseX25519Identity("AGE-SECRET-KEY-1UFDAKGTKHA7DEDVNUVC2FS3G8SDSC04QDNYZ58M7RGLE0CQ2W0SQ2FW49W")
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+func testKeys() *crypt.Keys { return crypt.KeysOf(testIdentity()) }
+
+// recipientsFor are those of an archive whose files are stored as codec says.
+func recipientsFor(codec stored.Codec) *crypt.Recipients {
+	if !codec.IsSealed() {
+		return nil
+	}
+	return recipientsOf(testIdentity())
+}
+
+func recipientsOf(ids ...*age.X25519Identity) *crypt.Recipients {
+	var texts []string
+	for _, id := range ids {
+		texts = append(texts, id.Recipient().String())
+	}
+	to, err := crypt.ParseRecipients(texts)
+	if err != nil {
+		panic(err)
+	}
+	return to
+}
+
+// inner is what walship.json calls the codec.
+func inner(codec stored.Codec) stored.Codec {
+	for _, c := range []stored.Codec{stored.Zstd, stored.Gzip, stored.Plain} {
+		if codec == c.Sealed() {
+			return c
+		}
+	}
+	return codec
+}
+
 // memory is a store whose root is there.
 type memory struct{ *storetest.Memory }
 
@@ -92,7 +135,7 @@ func newSite(t testing.TB, version string, codec stored.Codec) *site {
 		defer s.mu.Unlock()
 		s.warns = append(s.warns, text)
 	}}
-	if _, existed, err := Init(t.Context(), s.Store, s.data, codec); err != nil || existed {
+	if _, existed, err := Init(t.Context(), s.Store, s.data, inner(codec), recipientsFor(codec)); err != nil || existed {
 		t.Fatal(existed, err)
 	}
 	return s
@@ -137,7 +180,7 @@ func (s *site) content(stem string) (content []byte, there bool) {
 		if there {
 			s.t.Fatalf("%s is stored twice", stem)
 		}
-		c, err := stored.Decode(bytes.NewReader(file), int64(len(file)), codec, 1<<30)
+		c, err := stored.Decode(bytes.NewReader(file), int64(len(file)), codec, 1<<30, testKeys())
 		if err != nil {
 			s.t.Fatalf("%s: %v", stem, err)
 		}

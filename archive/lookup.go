@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"walship/internal/async"
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -18,12 +19,13 @@ import (
 // under any extension.
 type lookup struct {
 	stem     string
+	pinned   *crypt.Recipients
 	identity *async.Result[layout.Identity]
 	files    []*async.Result[transport.Head] // in the order of stored.Written
 }
 
 func (p *Pusher) lookup(ctx context.Context, f *file, stem string) *lookup {
-	l := &lookup{stem: stem, identity: async.Go(func() (layout.Identity, error) { return p.owner(ctx, f) })}
+	l := &lookup{stem: stem, pinned: p.Recipients, identity: async.Go(func() (layout.Identity, error) { return p.owner(ctx, f) })}
 	for _, codec := range stored.Written() {
 		l.files = append(l.files, async.Go(func() (transport.Head, error) {
 			return p.Store.Head(ctx, stem+codec.Extension(), stored.HeadSize)
@@ -49,27 +51,37 @@ func (l *lookup) absent() error {
 	return nil
 }
 
-// errCodec says that the archive stores its files otherwise than was guessed.
-type errCodec struct{ codec stored.Codec }
-
-func (e errCodec) Error() string { return "the archive's codec is " + string(e.codec) }
-
-// owner is nil if the archive is the cluster's, and keeps files as codec says.
-func (l *lookup) owner(codec stored.Codec) error {
-	id, err := l.identity.Wait()
-	if err != nil {
+// free is nil if no file is there, and one may be written in the form that was
+// guessed. What is not encrypted waits for the archive to say that it need not be;
+// of what is, Put's Confirm sees to the rest.
+func (l *lookup) free(as form) error {
+	if err := l.absent(); err != nil || as.to != nil {
 		return err
 	}
-	if own := stored.Codec(id.Codec); own != codec {
-		return errCodec{own}
-	}
-	return nil
+	return l.owner(as)
 }
 
-// codec is how the archive, if it is the cluster's, keeps its files.
-func (l *lookup) codec() (stored.Codec, error) {
+// errForm says that the archive stores its files otherwise than was guessed.
+type errForm struct{ form }
+
+func (e errForm) Error() string { return "the archive's files are stored as " + string(e.codec) }
+
+// owner is nil if the archive is the cluster's, and keeps files in that form.
+func (l *lookup) owner(as form) error {
+	own, err := l.form()
+	if err == nil && !own.same(as) {
+		err = errForm{own}
+	}
+	return err
+}
+
+// form is how the archive, if it is the cluster's, keeps its files.
+func (l *lookup) form() (form, error) {
 	id, err := l.identity.Wait()
-	return stored.Codec(id.Codec), err
+	if err != nil {
+		return form{}, err
+	}
+	return formOf(id, l.pinned)
 }
 
 // owner reads the identity of the archive and checks that it is that of f's
@@ -226,7 +238,7 @@ func (p *Pusher) plainSum(ctx context.Context, f *file, name string) (sum [32]by
 		return sum, err
 	}
 	defer remote.Close()
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.Plain, max(f.size, maxSmall))
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.Plain, max(f.size, maxSmall), nil)
 	if err != nil {
 		return sum, err
 	}

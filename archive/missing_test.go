@@ -80,7 +80,7 @@ func TestArchiveFails(t *testing.T) {
 func TestInit(t *testing.T) {
 	root, data := filepath.Join(t.TempDir(), "a/b"), dataDir(t, small)
 	store := transport.NewLocal(root, transport.Full)
-	id, existed, err := Init(t.Context(), store, data, stored.Gzip)
+	id, existed, err := Init(t.Context(), store, data, stored.Gzip, nil)
 	if err != nil || existed || id.SystemID != data.Control.SystemID || id.SegmentSize != 1<<20 || id.Codec != "gzip" {
 		t.Fatalf("%+v, %v, %v", id, existed, err)
 	}
@@ -90,16 +90,16 @@ func TestInit(t *testing.T) {
 		}
 	}
 	// Again, with another codec: the archive's own holds.
-	again, existed, err := Init(t.Context(), store, data, stored.Zstd)
+	again, existed, err := Init(t.Context(), store, data, stored.Zstd, nil)
 	if err != nil || !existed || again.Codec != "gzip" {
 		t.Errorf("%+v, %v, %v", again, existed, err)
 	}
 	// A second cluster beside it.
-	if _, existed, err := Init(t.Context(), store, dataDir(t, "15"), stored.Zstd); err != nil || existed {
+	if _, existed, err := Init(t.Context(), store, dataDir(t, "15"), stored.Zstd, nil); err != nil || existed {
 		t.Errorf("%v, %v", existed, err)
 	}
 	data.Control.SegmentSize = 16 << 20
-	if _, _, err := Init(t.Context(), store, data, stored.Gzip); !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "1048576") {
+	if _, _, err := Init(t.Context(), store, data, stored.Gzip, nil); !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "1048576") {
 		t.Errorf("another segment size: %v", err)
 	}
 	// A broken identity is for a person to look at.
@@ -107,7 +107,7 @@ func TestInit(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Init(t.Context(), store, data, stored.Gzip); !errors.Is(err, layout.ErrIdentity) {
+	if _, _, err := Init(t.Context(), store, data, stored.Gzip, nil); !errors.Is(err, layout.ErrIdentity) {
 		t.Errorf("an empty identity: %v", err)
 	}
 	if b, err := os.ReadFile(file); err != nil || len(b) != 0 {
@@ -123,7 +123,7 @@ func TestInitFaults(t *testing.T) {
 		for n := 0; ; n++ {
 			data, store := dataDir(t, small), storetest.NewMemory()
 			reached := store.Fail(n, storetest.Fault{Err: fails, Applied: applied})
-			_, _, err := Init(context.Background(), memory{store}, data, stored.Zstd)
+			_, _, err := Init(context.Background(), memory{store}, data, stored.Zstd, nil)
 			if err == nil && !slices.Contains(store.Names(), layout.Cluster{SystemID: data.Control.SystemID}.IdentityFile()) {
 				t.Errorf("step %d: nil, and there is no identity", n)
 			}
@@ -134,7 +134,7 @@ func TestInitFaults(t *testing.T) {
 				break
 			}
 			store.Hook(nil)
-			if id, _, err := Init(context.Background(), memory{store}, data, stored.Zstd); err != nil || id.Codec != "zstd" {
+			if id, _, err := Init(context.Background(), memory{store}, data, stored.Zstd, nil); err != nil || id.Codec != "zstd" {
 				t.Errorf("step %d, applied %v: retry: %v", n, applied, err)
 			}
 		}
@@ -153,7 +153,7 @@ func TestInitTwice(t *testing.T) {
 		}
 		return storetest.Fault{}
 	})
-	id, existed, err := Init(t.Context(), memory{store}, data, stored.Zstd)
+	id, existed, err := Init(t.Context(), memory{store}, data, stored.Zstd, nil)
 	if err != nil || !existed || id.Codec != "gzip" {
 		t.Errorf("%+v, %v, %v", id, existed, err)
 	}

@@ -76,7 +76,7 @@ func (p *plot) stored(name string, content []byte) []byte {
 	p.t.Helper()
 	e := stored.Encode(bytes.NewReader(content), stored.Zstd, int64(len(content)))
 	w := &atWriter{}
-	p.ok(e.WriteTo(w, stored.Record{Name: name, SystemID: p.c.SystemID, SegmentSize: p.g.SegmentSize, Time: p.begun}))
+	p.ok(e.WriteTo(w, stored.Record{Name: name, SystemID: p.c.SystemID, SegmentSize: p.g.SegmentSize, Time: p.begun}, stored.Seal{}))
 	return w.b
 }
 
@@ -216,7 +216,7 @@ func (p *plot) reaches() map[string]uint64 {
 			aims[n.Timeline()] = true
 		case err == nil && n.Kind == walname.KindHistory:
 			file, _ := p.store.Bytes(name)
-			c, err := stored.Decode(bytes.NewReader(file), int64(len(file)), stored.Zstd, maxSmall)
+			c, err := stored.Decode(bytes.NewReader(file), int64(len(file)), stored.Zstd, maxSmall, nil)
 			p.ok(err)
 			text, err := io.ReadAll(c)
 			p.ok(err)

@@ -95,33 +95,33 @@ func (p *Pusher) storePartial(ctx context.Context, f *file) error {
 	return nil
 }
 
-// attempts bounds how often store starts again: for another codec, a damaged
+// attempts bounds how often store starts again: for another form, a damaged
 // file that was moved away, a writer that came first.
 const attempts = 5
 
 // store puts the content under stem, with the extension of the archive's codec.
 // An error wraps ErrConflict if other content is there.
 func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs string, err error) {
-	codec := p.Codec
+	as := p.guess()
 	for range attempts {
 		look := p.lookup(ctx, f, stem)
-		if codec == stored.Plain {
+		if as.codec == stored.Plain {
 			if err = p.vouch(ctx, f, stem, look); err != nil && !errors.Is(err, errFound) {
-				if owner := look.owner(codec); owner != nil && !errors.As(owner, new(errCodec)) {
+				if owner := look.owner(as); owner != nil && !errors.As(owner, new(errForm)) {
 					return "", owner
 				}
 				return "", err
 			}
 		}
-		_, err = p.put(ctx, f, stem, codec, look, nil)
+		_, err = p.put(ctx, f, stem, as, look, nil)
 		if err == nil {
-			return stem + codec.Extension(), nil
+			return stem + as.codec.Extension(), nil
 		}
 		// An archive that does not know the cluster explains every other failure.
-		var guess errCodec
-		switch owner := look.owner(codec); {
-		case errors.As(owner, &guess):
-			codec = guess.codec
+		var own errForm
+		switch owner := look.owner(as); {
+		case errors.As(owner, &own):
+			as = own.form
 			continue
 		case owner != nil:
 			return "", owner
@@ -137,7 +137,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 		case err != nil:
 			return "", err
 		case found == same, found == other && fault.Skip("push.compare"):
-			return stem + codec.Extension(), nil
+			return stem + as.codec.Extension(), nil
 		case found == other:
 			return "", f.conflict(theirs)
 		}
@@ -145,18 +145,18 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 	return "", fmt.Errorf("storing %s did not come to an end: %w", f.name, err)
 }
 
-// put stores the content under stem with the codec's extension, unless the
+// put stores the content under stem with the form's extension, unless the
 // lookup finds a file there. turn, if not nil, is waited for before the content,
 // which is on stable storage by then, is published. It returns the content's SHA-256.
-func (p *Pusher) put(ctx context.Context, f *file, stem string, codec stored.Codec, look *lookup, turn func() error) (sum [32]byte, err error) {
-	content := stored.Encode(f.source(), codec, f.size)
+func (p *Pusher) put(ctx context.Context, f *file, stem string, as form, look *lookup, turn func() error) (sum [32]byte, err error) {
+	content := stored.Encode(f.source(), as.codec, f.size)
 	defer content.Stop()
-	err = p.Store.Put(ctx, stem+codec.Extension(), transport.Source{
+	err = p.Store.Put(ctx, stem+as.codec.Extension(), transport.Source{
 		Write: func(w io.WriterAt) error {
-			if err := look.absent(); err != nil {
+			if err := look.free(as); err != nil {
 				return err
 			}
-			if err := content.WriteTo(w, f.record()); err != nil {
+			if err := content.WriteTo(w, f.record(), stored.Seal{To: as.to, Told: f.told()}); err != nil {
 				return err
 			}
 			var n int64
@@ -166,7 +166,7 @@ func (p *Pusher) put(ctx context.Context, f *file, stem string, codec stored.Cod
 			return nil
 		},
 		Confirm: func() error {
-			if err := look.owner(codec); err != nil || turn == nil {
+			if err := look.owner(as); err != nil || turn == nil {
 				return err
 			}
 			return turn()
@@ -184,15 +184,15 @@ func (p *Pusher) vouch(ctx context.Context, f *file, stem string, look *lookup) 
 	}
 	err = p.Store.Put(ctx, layout.Voucher(stem, sum), transport.Source{
 		Write: func(w io.WriterAt) error {
-			if err := look.absent(); err != nil {
+			if err := look.free(form{codec: stored.Plain}); err != nil {
 				return err
 			}
 			_, err := w.WriteAt(fmt.Appendf(nil, "%x  %s\n", sum, path.Base(stem)), 0)
 			return err
 		},
-		Confirm: func() error { return look.owner(stored.Plain) },
+		Confirm: func() error { return look.owner(form{codec: stored.Plain}) },
 	})
-	if errors.Is(err, fs.ErrExist) || errors.As(err, new(errCodec)) {
+	if errors.Is(err, fs.ErrExist) || errors.As(err, new(errForm)) {
 		return nil
 	}
 	return err

@@ -178,16 +178,19 @@ func TestFileShrinks(t *testing.T) {
 func TestCodecOfTheArchive(t *testing.T) {
 	content := fixture(t, small, seg6)
 	for _, own := range stored.Written() {
-		for _, guess := range stored.Written() {
+		for _, guess := range []stored.Codec{stored.Zstd, stored.Gzip, stored.Plain, stored.Zstd.Sealed()} {
 			s := newSite(t, small, own)
-			s.Codec = guess
+			s.Codec = inner(guess)
+			if own.IsSealed() { // others refuse a pusher that has recipients
+				s.Recipients = recipientsFor(guess)
+			}
 			s.mustPush(seg6, content)
 			s.holds(s.stem(seg6), content)
 			if _, ok := s.store.Bytes(s.stem(seg6) + own.Extension()); !ok {
 				t.Errorf("archive of %s, guess %s: stored as %q", own, guess, s.store.Names())
 			}
 			for _, again := range stored.Written() {
-				s.Codec = again
+				s.Codec = inner(again)
 				s.mustPush(seg6, content)
 				if err := s.push(seg6, changed(content)); !errors.Is(err, ErrConflict) {
 					t.Errorf("archive of %s, guess %s: other content: %v", own, again, err)
@@ -259,7 +262,7 @@ func TestPushCancelled(t *testing.T) {
 func TestPushToFolder(t *testing.T) {
 	root, data := t.TempDir(), dataDir(t, small)
 	store := transport.NewLocal(root, transport.Full)
-	if _, _, err := Init(t.Context(), store, data, stored.Gzip); err != nil {
+	if _, _, err := Init(t.Context(), store, data, stored.Gzip, nil); err != nil {
 		t.Fatal(err)
 	}
 	p := &Pusher{Store: store, Codec: stored.Zstd, HeaderCheck: true, CloneGuard: true, Warn: func(text string) { t.Error(text) }}
@@ -278,7 +281,7 @@ func TestPushToFolder(t *testing.T) {
 	}
 	defer f.Close()
 	info, _ := f.Stat()
-	c, err := stored.Decode(f, info.Size(), stored.Gzip, 1<<20)
+	c, err := stored.Decode(f, info.Size(), stored.Gzip, 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

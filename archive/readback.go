@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/internal/walpage"
@@ -24,6 +25,8 @@ type readBack struct {
 	size     int64 // of a segment, bytes
 	geometry walname.Geometry
 	headers  bool // compare the first page with the name
+	keys     *crypt.Keys
+	shut     func() // told of a file that is encrypted and that keys do not open; may be nil
 	decoder  stored.Decoder
 	buf      []byte
 	page     []byte
@@ -45,12 +48,16 @@ var errMagic = walpage.ErrMagic
 // record is of this name and cluster, and the first page of a segment fits the
 // name. What is wrong with the content wraps stored.ErrDamaged, an absent file
 // fs.ErrNotExist; another error is one of the store. errMagic is no damage.
+//
+// Of an encrypted file that the keys do not open it means that it is, but for the
+// MAC of its header, what was stored, with a record of this name and cluster.
 func (r *readBack) wal(ctx context.Context, f StoredFile) error {
 	_, err := r.content(ctx, f, nil)
 	return err
 }
 
-// small is wal for a history file or a label, whose content it returns.
+// small is wal for a history file or a label, whose content it returns; of one
+// that the keys do not open, what its header tells of it.
 func (r *readBack) small(ctx context.Context, f StoredFile) ([]byte, error) {
 	var b strings.Builder
 	_, err := r.content(ctx, f, &b)
@@ -64,10 +71,18 @@ func (r *readBack) content(ctx context.Context, f StoredFile, into io.Writer) (s
 		limit = r.size
 	}
 	c, n, err := r.decode(ctx, f.Stored, limit, into)
+	if errors.Is(err, crypt.ErrNoKey) {
+		return r.unopened(ctx, f, into)
+	}
 	if err != nil {
 		return sum, err
 	}
 	sum = c.Sum()
+	if c.HasRecord {
+		if err := r.records(f, c.Record); err != nil {
+			return sum, err
+		}
+	}
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", stored.ErrDamaged, fmt.Sprintf(format, args...))
 	}
@@ -75,12 +90,6 @@ func (r *readBack) content(ctx context.Context, f StoredFile, into io.Writer) (s
 	switch {
 	case !c.HasRecord && !plain:
 		return sum, bad("it carries no record")
-	case c.HasRecord && c.Record.SystemID != r.cluster.SystemID:
-		return sum, bad("its record says that it is of cluster %d", c.Record.SystemID)
-	case c.HasRecord && c.Record.Name != f.Name.String():
-		return sum, bad("its record says that it is %q", c.Record.Name)
-	case c.HasRecord && c.Record.SegmentSize != 0 && c.Record.SegmentSize != r.size:
-		return sum, bad("its record says that segments have %d bytes, here they have %d", c.Record.SegmentSize, r.size)
 	case segment && n != r.size:
 		return sum, bad("its content has %d bytes, a segment has %d", n, r.size)
 	}
@@ -89,8 +98,8 @@ func (r *readBack) content(ctx context.Context, f StoredFile, into io.Writer) (s
 			return sum, err
 		}
 	}
-	if token, ok := partialToken(path.Base(f.Stored)); ok && token != hex.EncodeToString(sum[:4]) {
-		return sum, bad("its content has SHA-256 %x, its name says %s", sum[:4], token)
+	if err := tokenFits(f, sum); err != nil {
+		return sum, err
 	}
 	if segment && r.headers {
 		return sum, r.header(f.Name.Segment)
@@ -98,14 +107,79 @@ func (r *readBack) content(ctx context.Context, f StoredFile, into io.Writer) (s
 	return sum, nil
 }
 
+// records compares what a file says of itself with what its name says.
+func (r *readBack) records(f StoredFile, rec stored.Record) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: its record says that %s", stored.ErrDamaged, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case rec.SystemID != r.cluster.SystemID:
+		return bad("it is of cluster %d", rec.SystemID)
+	case rec.Name != f.Name.String():
+		return bad("it is %q", rec.Name)
+	case rec.SegmentSize != 0 && rec.SegmentSize != r.size:
+		return bad("segments have %d bytes, here they have %d", rec.SegmentSize, r.size)
+	}
+	return nil
+}
+
+// tokenFits compares the digits in the name of another partial segment of one
+// name with its content's SHA-256.
+func tokenFits(f StoredFile, sum [32]byte) error {
+	if token, ok := partialToken(path.Base(f.Stored)); ok && token != hex.EncodeToString(sum[:4]) {
+		return fmt.Errorf("%w: its content has SHA-256 %x, its name says %s", stored.ErrDamaged, sum[:4], token)
+	}
+	return nil
+}
+
+// unopened is content for a file that the keys do not open.
+func (r *readBack) unopened(ctx context.Context, f StoredFile, into io.Writer) (sum [32]byte, err error) {
+	rec, err := r.sealed(ctx, f.Stored)
+	if err == nil {
+		err = r.records(f, rec)
+	}
+	if err == nil {
+		err = tokenFits(f, rec.SHA256)
+	}
+	if segment := f.Name.Kind == walname.KindSegment || f.Name.Kind == walname.KindPartial; err == nil && segment && rec.Size != r.size {
+		err = fmt.Errorf("%w: its record says that it has %d bytes, a segment has %d", stored.ErrDamaged, rec.Size, r.size)
+	}
+	if err != nil || into == nil {
+		return rec.SHA256, err
+	}
+	head, err := r.store.Head(ctx, f.Stored, 2*maxSmall)
+	if err == nil {
+		_, err = into.Write(stored.Told(head.Data))
+	}
+	return rec.SHA256, err
+}
+
+// sealed reads an encrypted file whole without its key, and returns its record.
+func (r *readBack) sealed(ctx context.Context, name string) (stored.Record, error) {
+	remote, err := r.store.Open(ctx, name)
+	if err != nil {
+		return stored.Record{}, err
+	}
+	defer remote.Close()
+	rec, err := stored.CheckSealed(stored.Source(&counted{remote, r.read}), remote.Size())
+	if err == nil && r.shut != nil {
+		r.shut()
+	}
+	return rec, err
+}
+
 // decode reads a stored file to its end and keeps the first bytes of its content.
 func (r *readBack) decode(ctx context.Context, name string, limit int64, into io.Writer) (*stored.Content, int64, error) {
+	codec := stored.CodecOf(name)
+	if codec.IsSealed() && r.keys == nil {
+		return nil, 0, crypt.ErrNoKey
+	}
 	remote, err := r.store.Open(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer remote.Close()
-	c, err := r.decoder.Decode(stored.Source(&counted{remote, r.read}), remote.Size(), stored.CodecOf(name), limit)
+	c, err := r.decoder.Decode(stored.Source(&counted{remote, r.read}), remote.Size(), codec, limit, r.keys)
 	if err != nil {
 		return nil, 0, err
 	}

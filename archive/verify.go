@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -26,6 +27,10 @@ import (
 type Verifier struct {
 	Store   Reader
 	Cluster layout.Cluster
+
+	// Keys open what is encrypted. Of files that they do not open it is checked that
+	// these are what was stored; what they hold is not, and a warning says so.
+	Keys *crypt.Keys
 
 	HeaderCheck bool // compare the first page of segments with their names
 	Jobs        int  // files that are read at once; at least 1
@@ -123,6 +128,7 @@ type Progress struct {
 	Files   int64    `json:"files"`
 	Bytes   int64    `json:"bytes"`
 	Skipped int64    `json:"skipped"`
+	Shut    int64    `json:"unopened"` // encrypted files that the keys did not open
 }
 
 // Run reads and checks. The error is that of an archive that cannot be looked at:
@@ -138,7 +144,7 @@ func (v *Verifier) Run(ctx context.Context) (*Verdict, error) {
 	}
 	for range max(v.Jobs, 1) {
 		back := newReadBack(v.Store, r.inv, v.HeaderCheck)
-		back.read = v.Read
+		back.read, back.keys, back.shut = v.Read, v.Keys, r.unopened
 		r.readers = append(r.readers, back)
 	}
 	defer func() {
@@ -183,6 +189,13 @@ func (r *verifying) fault(f Fault) {
 	}
 }
 
+// unopened takes note of an encrypted file that the keys did not open.
+func (r *verifying) unopened() {
+	r.mu.Lock()
+	r.state.Shut++
+	r.mu.Unlock()
+}
+
 func (r *verifying) warn(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -222,6 +235,11 @@ func (r *verifying) measure(ctx context.Context) error {
 	id, err := identify(ctx, r.Store, r.Cluster)
 	if err != nil {
 		return err
+	}
+	if id.Sealed() && r.Keys != nil {
+		if _, err := r.Keys.Identities(); err != nil {
+			return err
+		}
 	}
 	r.inv = &Inventory{Geometry: walname.Geometry{SegmentSize: id.SegmentSize}} // enough to tell what is wanted
 	if r.Scope.From != (walname.Segment{}) {
@@ -311,6 +329,8 @@ func (r *verifying) read(ctx context.Context, one func() error) (wrong error, go
 			return nil, false, nil
 		case ctx.Err() != nil:
 			return nil, false, context.Cause(ctx)
+		case errors.Is(err, crypt.ErrIdentity):
+			return nil, false, err
 		case errors.Is(err, stored.ErrDamaged), errors.Is(err, errMagic):
 			return err, false, nil
 		case errors.Is(err, fs.ErrNotExist):
@@ -365,11 +385,24 @@ func (r *verifying) verdict() *Verdict {
 	if r.magic > 0 {
 		r.warn("the first page of %d segments has a magic that is not known, as of %s; the rest of it fits: is this walship older than the server?", r.magic, r.magicOf)
 	}
+	switch n := r.state.Shut; {
+	case n > 0 && r.Keys == nil:
+		r.warn("%s encrypted: they are what was stored, but what they hold was not checked, as no identity_file is set", numberedAre(n, "file"))
+	case n > 0:
+		r.warn("%s encrypted, and no key in %s opens them: they are what was stored, but what they hold was not checked", numberedAre(n, "file"), r.Keys.Path())
+	}
 	r.meanings()
 	r.faults = once(r.faults)
 	slices.SortStableFunc(r.faults, func(a, b Fault) int { return compareFiles(a.File, b.File) })
 	return &Verdict{Faults: r.faults, More: r.state.More, Warnings: r.warnings, Files: r.state.Files, Bytes: r.state.Bytes,
 		Skipped: r.state.Skipped, Backups: len(r.state.Backups), Inventory: r.inv}
+}
+
+func numberedAre(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, what)
 }
 
 // once leaves out faults that were found twice, as where a call was broken off.

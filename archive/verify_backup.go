@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"walship/internal/basebackup"
+	"walship/internal/crypt"
 	"walship/internal/stored"
 )
 
@@ -85,6 +88,12 @@ func (r *verifying) backup(ctx context.Context, b Backup) error {
 		}
 	}
 	m := b.Manifest
+	if v.shut { // the lists, which name what is missing, are among it
+		if b.Damage != "" {
+			r.fault(Fault{Kind: Damaged, File: manifest, What: b.Damage})
+		}
+		return nil
+	}
 	if v.listed && (v.files != m.Files || v.size != m.Size) {
 		r.fault(Fault{Kind: Contrary, File: manifest, What: fmt.Sprintf("it tells of %d files of %d bytes, its lists of %d files of %d bytes", m.Files, m.Size, v.files, v.size)})
 	}
@@ -100,11 +109,13 @@ type backupCheck struct {
 	named       map[string]bool  // by the manifest or a list
 	files, size int64            // as the lists tell
 	listed      bool             // all lists could be read
+	shut        bool             // a list is encrypted, and the keys do not open it
 }
 
 // all reads the lists, one after the other, and gives what they name to be read.
 func (v *backupCheck) all(ctx context.Context, give func(job) bool) error {
 	m := v.Manifest
+	v.shut = v.shutLists(ctx)
 	for _, ref := range []*basebackup.Ref{m.Config, m.ServerManifest} {
 		if ref == nil || !v.there(*ref) {
 			continue
@@ -115,10 +126,18 @@ func (v *backupCheck) all(ctx context.Context, give func(job) bool) error {
 			return nil
 		}
 	}
-	v.listed = true
+	v.listed = !v.shut
 	for _, ref := range m.Lists {
 		if !v.there(ref) {
 			v.listed = false
+			continue
+		}
+		if v.shut {
+			if !give(func(ctx context.Context, back *readBack) error {
+				return v.ref(ctx, back, ref, func(io.Reader) error { return nil })
+			}) {
+				return nil
+			}
 			continue
 		}
 		// A list is acted on only when all of it has been read and is right.
@@ -126,14 +145,70 @@ func (v *backupCheck) all(ctx context.Context, give func(job) bool) error {
 			return err
 		}
 	}
+	if v.shut {
+		v.unlisted(give)
+	}
 	return nil
+}
+
+// shutLists reports whether there are lists that the keys do not open.
+func (v *backupCheck) shutLists(ctx context.Context) bool {
+	for _, ref := range v.Manifest.Lists {
+		if codec := stored.CodecOf(ref.Name); codec.IsSealed() {
+			remote, err := v.Store.Open(ctx, path.Join(v.folder, ref.Name))
+			if err != nil {
+				continue // what is wrong, its reading says
+			}
+			c, err := stored.Decode(stored.Source(remote), remote.Size(), codec, ref.Size, v.Keys)
+			if err == nil {
+				c.Close()
+			}
+			_ = remote.Close()
+			if errors.Is(err, crypt.ErrNoKey) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unlisted gives the files to be read that the lists name, which cannot be read:
+// each vouches for itself.
+func (v *backupCheck) unlisted(give func(job) bool) {
+	for _, name := range slices.Sorted(maps.Keys(v.sizes)) {
+		codec := stored.CodecOf(name)
+		if v.named[name] || !codec.IsSealed() || !v.Scope.chosen(path.Join(v.folder, name)) {
+			continue
+		}
+		v.named[name] = true
+		at, stem := path.Join(v.folder, name), strings.TrimSuffix(name, codec.Extension())
+		if !give(func(ctx context.Context, back *readBack) error {
+			wrong, _, err := v.read(ctx, func() error {
+				rec, err := back.sealed(ctx, at)
+				if err == nil && (rec.Name != stem || rec.SystemID != v.Cluster.SystemID) {
+					err = fmt.Errorf("%w: its record says that it is %q of cluster %d", stored.ErrDamaged, rec.Name, rec.SystemID)
+				}
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", at, err)
+			}
+			v.count(v.sizes[name])
+			if wrong != nil {
+				v.fault(Fault{Kind: Damaged, File: at, What: oneReason(wrong)})
+			}
+			return nil
+		}) {
+			return
+		}
+	}
 }
 
 // list checks a list and then goes through it. Its content is read twice, so
 // that it takes no memory.
 func (v *backupCheck) list(ctx context.Context, ref basebackup.Ref, give func(job) bool) error {
 	back := newReadBack(v.Store, v.inv, false)
-	back.read = v.Read
+	back.read, back.keys, back.shut = v.Read, v.Keys, v.unopened
 	defer back.close()
 	failed := false
 	err := v.refWith(ctx, back, ref, func(c io.Reader) error {
@@ -151,7 +226,7 @@ func (v *backupCheck) list(ctx context.Context, ref basebackup.Ref, give func(jo
 			return err
 		}
 		defer remote.Close()
-		c, err := back.decoder.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(ref.Name), ref.Size)
+		c, err := back.decoder.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(ref.Name), ref.Size, v.Keys)
 		if err != nil {
 			return err
 		}
@@ -236,7 +311,10 @@ func (r *readBack) ref(ctx context.Context, name string, ref basebackup.Ref, loo
 	}
 	defer remote.Close()
 	codec := stored.CodecOf(name)
-	c, err := r.decoder.Decode(stored.Source(&counted{remote, r.read}), remote.Size(), codec, ref.Size)
+	c, err := r.decoder.Decode(stored.Source(&counted{remote, r.read}), remote.Size(), codec, ref.Size, r.keys)
+	if errors.Is(err, crypt.ErrNoKey) {
+		return r.unopenedRef(ctx, name, ref)
+	}
 	if err != nil {
 		return err
 	}
@@ -265,6 +343,20 @@ func (r *readBack) ref(ctx context.Context, name string, ref basebackup.Ref, loo
 		return found
 	case found != nil:
 		return fmt.Errorf("%w: %w", stored.ErrDamaged, found)
+	}
+	return nil
+}
+
+// unopenedRef is ref for a file that the keys do not open: its own record has to
+// be what ref vouches for.
+func (r *readBack) unopenedRef(ctx context.Context, name string, ref basebackup.Ref) error {
+	rec, err := r.sealed(ctx, name)
+	if err != nil {
+		return err
+	}
+	if stem := strings.TrimSuffix(ref.Name, stored.CodecOf(name).Extension()); rec.Name != stem || rec.SystemID != r.cluster.SystemID ||
+		rec.Size != ref.Size || rec.SHA256 != [32]byte(ref.SHA256) {
+		return fmt.Errorf("%w: its record says that it is %q of cluster %d with SHA-256 %x, %x is vouched for", stored.ErrDamaged, rec.Name, rec.SystemID, rec.SHA256, ref.SHA256)
 	}
 	return nil
 }

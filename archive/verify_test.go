@@ -68,7 +68,7 @@ func wholeArchive(t testing.TB, codec stored.Codec) *backups {
 }
 
 func (s *backups) verifier() *Verifier {
-	return &Verifier{Store: memory{s.store}, Cluster: s.cluster(), HeaderCheck: true, Jobs: 2, Scope: Scope{WAL: true, Backups: true}, pauses: []time.Duration{0, 0}}
+	return &Verifier{Store: memory{s.store}, Cluster: s.cluster(), Keys: testKeys(), HeaderCheck: true, Jobs: 2, Scope: Scope{WAL: true, Backups: true}, pauses: []time.Duration{0, 0}}
 }
 
 func (s *backups) verify() *Verdict {

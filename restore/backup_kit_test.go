@@ -243,7 +243,7 @@ func (s *site) archiveAt(name string, at time.Time) {
 	}
 	var b buffer
 	r := stored.Record{Name: name, SystemID: s.data.Control.SystemID, SegmentSize: s.data.Control.SegmentSize, Time: at}
-	if err := stored.Encode(strings.NewReader("stub"), stored.Gzip, 4).WriteTo(&b, r); err != nil {
+	if err := stored.Encode(strings.NewReader("stub"), stored.Gzip, 4).WriteTo(&b, r, stored.Seal{}); err != nil {
 		s.t.Fatal(err)
 	}
 	s.plant(s.cluster().Stem(n)+".gz", b.data)
@@ -251,7 +251,7 @@ func (s *site) archiveAt(name string, at time.Time) {
 
 // restorer is one that warns into s.warns.
 func (s *site) restorer() *Restorer {
-	return &Restorer{Store: s.store, Warn: func(text string) { s.warns = append(s.warns, text) }}
+	return &Restorer{Store: s.store, Keys: testKeys(), Warn: func(text string) { s.warns = append(s.warns, text) }}
 }
 
 // options are those of a restore into a new folder.

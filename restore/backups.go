@@ -23,7 +23,7 @@ const readers = 8
 // ownCluster is the cluster that a restore is about, by its folder in the root,
 // and what the archive says of itself.
 func (r *Restorer) ownCluster(ctx context.Context, want uint64) (layout.Cluster, layout.Identity, error) {
-	f := &Fetcher{Store: r.Store}
+	f := &Fetcher{Store: r.Store, Keys: r.Keys}
 	c := layout.Cluster{SystemID: want}
 	var found []string
 	if want == 0 {

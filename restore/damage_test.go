@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+
 	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/internal/walpage"
@@ -117,6 +119,16 @@ func TestVouched(t *testing.T) {
 			b = b[512:]
 		case stored.Gzip:
 			b = b[stored.HeadSize:]
+		}
+		if codec.IsSealed() { // what age by itself makes
+			var file bytes.Buffer
+			w, err := age.Encrypt(&file, testIdentity().Recipient())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Write(s.encoded(seg6, content, stored.CodecOf(strings.TrimSuffix(stow, ".age"))))
+			w.Close()
+			b = file.Bytes()
 		}
 		s.plant(stow, b)
 		s.doubt("no record, "+string(codec), s.fetch(seg6, pgdata.ArchiveRecovery), stored.ErrDamaged, stow)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"walship/internal/crypt"
 	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
@@ -23,12 +24,12 @@ const maxSmall = 1 << 20
 // deliver writes the stored file's content, checked, to where it is to go.
 func (q *question) deliver(ctx context.Context, from string, remote transport.File) error {
 	damaged := func(err error) error {
-		if errors.Is(err, stored.ErrDamaged) {
+		if errors.Is(err, stored.ErrDamaged) || errors.Is(err, crypt.ErrNoKey) {
 			return fmt.Errorf("%s: %w", from, err)
 		}
 		return err
 	}
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(from), q.limit())
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(from), q.limit(), q.Keys)
 	if err != nil {
 		return damaged(err)
 	}

@@ -245,7 +245,7 @@ func (q *question) header(ctx context.Context, base string) (walpage.Header, err
 		return walpage.Header{}, err
 	}
 	defer remote.Close()
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(base), walname.MaxSegmentSize)
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(base), walname.MaxSegmentSize, q.Keys)
 	if err != nil {
 		return walpage.Header{}, err
 	}

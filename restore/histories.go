@@ -127,7 +127,7 @@ func (q *question) readHistory(ctx context.Context, stow string, n walname.Name)
 		return walname.History{}, err
 	}
 	defer remote.Close()
-	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(stow), maxSmall)
+	content, err := stored.Decode(stored.Source(remote), remote.Size(), stored.CodecOf(stow), maxSmall, q.Keys)
 	if err != nil {
 		return walname.History{}, fmt.Errorf("%s: %w", stow, err)
 	}

@@ -181,7 +181,7 @@ func TestSwapped(t *testing.T) {
 			at := path.Join(basebackup.Folder(s.cluster(), b.ID()), name)
 			sound, _ := s.store.Bytes(at)
 			wrong, ok := s.store.Bytes(from)
-			if !ok || string(wrong) == string(sound) {
+			if !ok || string(wrong) == string(sound) || codec.IsSealed() && strings.HasPrefix(name, "backup_manifest") {
 				continue // the same in both: no swap
 			}
 			s.plant(at, wrong)

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
@@ -75,7 +77,7 @@ func newSite(t testing.TB, version string) *site {
 		t.Fatal(err)
 	}
 	s := &site{t: t, data: data, store: storetest.NewMemory()}
-	s.Fetcher = &Fetcher{Store: s.store, ForkGuard: true, GapGuard: true, HeaderCheck: true, Warn: func(text string) { s.warns = append(s.warns, text) }}
+	s.Fetcher = &Fetcher{Store: s.store, Keys: testKeys(), ForkGuard: true, GapGuard: true, HeaderCheck: true, Warn: func(text string) { s.warns = append(s.warns, text) }}
 	s.aimAt("latest")
 	s.plant(s.cluster().IdentityFile(), layout.Identity{SystemID: data.Control.SystemID, SegmentSize: data.Control.SegmentSize, Codec: "zstd"}.Marshal())
 	for _, folder := range s.cluster().Folders() {
@@ -120,12 +122,35 @@ func (s *site) plant(name string, content []byte) {
 	}
 }
 
+// testIdentity opens what the tests encrypt.
+func testIdentity() *age.X25519Identity {
+	id, err := age.ParseX25519Identity("AGE-SECRET-KEY-1UFDAKGTKHA7DEDVNUVC2FS3G8SDSC04QDNYZ58M7RGLE0CQ2W0SQ2FW49W")
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+func testKeys() *crypt.Keys { return crypt.KeysOf(testIdentity()) }
+
+// sealFor is how files of the codec are encrypted.
+func sealFor(codec stored.Codec) stored.Seal {
+	if !codec.IsSealed() {
+		return stored.Seal{}
+	}
+	to, err := crypt.ParseRecipients([]string{testIdentity().Recipient().String()})
+	if err != nil {
+		panic(err)
+	}
+	return stored.Seal{To: to}
+}
+
 // encoded is the stored file of content.
 func (s *site) encoded(name string, content []byte, codec stored.Codec) []byte {
 	s.t.Helper()
 	var b buffer
 	r := stored.Record{Name: name, SystemID: s.data.Control.SystemID, SegmentSize: s.data.Control.SegmentSize}
-	if err := stored.Encode(bytes.NewReader(content), codec, int64(len(content))).WriteTo(&b, r); err != nil {
+	if err := stored.Encode(bytes.NewReader(content), codec, int64(len(content))).WriteTo(&b, r, sealFor(codec)); err != nil {
 		s.t.Fatal(err)
 	}
 	return b.data

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 
+	"walship/internal/crypt"
 	"walship/internal/pgdata"
 	"walship/transport"
 )
@@ -28,6 +29,9 @@ type Fetcher struct {
 	// ForkGuard withholds a segment of a timeline that a newer one has left, and
 	// GapGuard takes a hole for what it is and not for the end of WAL.
 	ForkGuard, GapGuard bool
+
+	// Keys open what is encrypted. Without the right one the answer is doubt.
+	Keys *crypt.Keys
 
 	// HeaderCheck compares the first page of a segment with its name.
 	HeaderCheck bool
@@ -56,7 +60,8 @@ var (
 	ErrWithheld = errors.New("withheld")
 )
 
-// Classes of doubt. Beside them there are transport's, and stored.ErrDamaged.
+// Classes of doubt. Beside them there are transport's, stored.ErrDamaged,
+// crypt.ErrNoKey and crypt.ErrIdentity.
 var (
 	ErrName    = errors.New("no WAL file is called so")
 	ErrArchive = errors.New("not this cluster's archive") // absent, not initialised, another's, or damaged

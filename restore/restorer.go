@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"walship/internal/basebackup"
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/walname"
@@ -14,6 +15,9 @@ import (
 // writes nothing; Run carries a plan out. It is used by one goroutine at a time.
 type Restorer struct {
 	Store Store
+
+	// Keys open what is encrypted.
+	Keys *crypt.Keys
 
 	// Warn is told, in one line, what the administrator should know of although
 	// the restore goes on.
@@ -131,7 +135,8 @@ type Result struct {
 }
 
 // Classes of errors of Plan and Run, beside ErrArchive, ErrLocal,
-// basebackup.ErrDamaged, stored.ErrDamaged and those of transport.
+// basebackup.ErrDamaged, stored.ErrDamaged, crypt.ErrNoKey, crypt.ErrIdentity and
+// those of transport.
 var (
 	// ErrNoWay: the archive cannot bring the cluster to the target.
 	ErrNoWay = errors.New("the archive cannot reach the target")

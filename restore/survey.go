@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"walship/internal/basebackup"
+	"walship/internal/crypt"
 	"walship/internal/stored"
 	"walship/transport"
 )
@@ -155,7 +156,10 @@ func (r *Restorer) checked(ctx context.Context, p *Plan, ref basebackup.Ref, who
 		return damaged("it has %d bytes, %d were stored", f.Size(), ref.StoredSize)
 	}
 	codec := stored.CodecOf(ref.Name)
-	c, err := stored.Decode(stored.Source(f), f.Size(), codec, ref.Size)
+	c, err := stored.Decode(stored.Source(f), f.Size(), codec, ref.Size, r.Keys)
+	if errors.Is(err, crypt.ErrNoKey) {
+		return fmt.Errorf("%s: %w", at, err)
+	}
 	if err != nil {
 		return named(at, err)
 	}

@@ -74,7 +74,7 @@ func (r *Restorer) look(ctx context.Context, c layout.Cluster) (*seen, error) {
 
 // histories reads all history files into t.
 func (r *Restorer) histories(ctx context.Context, c layout.Cluster, t *timelines) error {
-	q := &question{Fetcher: &Fetcher{Store: r.Store, Warn: func(string) {}}, cluster: c}
+	q := &question{Fetcher: &Fetcher{Store: r.Store, Keys: r.Keys, Warn: func(string) {}}, cluster: c}
 	names, err := q.listHistories(ctx)
 	if err != nil {
 		return err

@@ -37,7 +37,11 @@ func agentFolder(c *config.Config) string {
 // agentKey stands for the configuration, and for what else decides how the
 // archive is reached.
 func agentKey(c *config.Config) string {
-	return agent.Key(c.Essence() + os.Getenv("HOME") + "\n" + os.Getenv("SSH_AUTH_SOCK"))
+	var recipients []byte // an agent that knows others must not push for this call
+	if c.RecipientsFile != "" {
+		recipients, _ = os.ReadFile(c.RecipientsFile) // the push itself says what is wrong with it
+	}
+	return agent.Key(c.Essence() + os.Getenv("HOME") + "\n" + os.Getenv("SSH_AUTH_SOCK") + "\n" + string(recipients))
 }
 
 // errAgent is an error that the agent has met in doing the work of a call.

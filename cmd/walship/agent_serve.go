@@ -60,14 +60,18 @@ type worker struct {
 }
 
 func newWorker(ctx context.Context, conf *config.Config, key string, log *agentLog, idle time.Duration, stop func()) (*worker, error) {
+	to, err := recipients(conf)
+	if err != nil {
+		return nil, err
+	}
 	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions})
 	if err != nil {
 		return nil, err
 	}
 	w := &worker{conf: conf, key: key, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
-	w.ahead = &archive.Ahead{Pusher: &archive.Pusher{Store: s, Codec: stored.Codec(conf.Codec), HeaderCheck: conf.HeaderCheck, CloneGuard: true}}
+	w.ahead = &archive.Ahead{Pusher: &archive.Pusher{Store: s, Codec: stored.Codec(conf.Codec), Recipients: to, HeaderCheck: conf.HeaderCheck, CloneGuard: true}}
 	w.before = &restore.Prefetcher{
-		Fetcher: &restore.Fetcher{Store: s, ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck},
+		Fetcher: &restore.Fetcher{Store: s, Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck},
 		Memory:  conf.Prefetch,
 	}
 	if r, ok := s.(connected); ok {

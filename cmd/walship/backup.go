@@ -14,6 +14,7 @@ import (
 	"walship/internal/async"
 	"walship/internal/basebackup"
 	"walship/internal/config"
+	"walship/internal/crypt"
 	"walship/internal/pgserver"
 	"walship/transport"
 	"walship/walname"
@@ -60,6 +61,9 @@ func (p *program) backupCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if o.recipients, err = recipients(conf); err != nil {
+				return err
+			}
 			// No limit for the whole call: a backup takes as long as it takes.
 			s, err := openLasting(x.Context, conf)
 			if err != nil {
@@ -82,6 +86,7 @@ type backupOptions struct {
 	pgserver.BackupOptions
 	walLimit      time.Duration
 	checkArchiver bool
+	recipients    *crypt.Recipients
 }
 
 func backupOptionsOf(x *cli.Context) (o backupOptions, err error) {
@@ -144,7 +149,7 @@ const checkpointWord = 2 * time.Second
 // run takes the backup.
 func (b *backupCall) run(ctx context.Context, s store) (m basebackup.Manifest, err error) {
 	a := &archive.Backuper{
-		Store: s, Walship: version, WALLimit: b.options.walLimit,
+		Store: s, Walship: version, WALLimit: b.options.walLimit, Recipients: b.options.recipients,
 		Waiting: func(w archive.WALWait) { b.waiting(ctx, w) },
 		Warn:    b.warn,
 		Say:     b.tell,

@@ -42,6 +42,9 @@ func (p *program) configCommand() *cli.Command {
 				if text == "" {
 					text = "-"
 				}
+				if s.Name == "recipients" && len(conf.Recipients) > 0 {
+					text = shortRecipients(conf.Recipients)
+				}
 				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, text, s.Origin)
 			}
 			return errors.Join(w.Flush(), conf.RequireArchive())

@@ -9,6 +9,7 @@ import (
 	"walship/archive"
 	"walship/internal/basebackup"
 	"walship/internal/config"
+	"walship/internal/crypt"
 	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/pgcheck"
@@ -130,6 +131,9 @@ func classCode(err error) int {
 		{pgrun.ErrNoServer, exitLocal},
 		{config.ErrConfig, exitConfig},
 		{transport.ErrConfig, exitConfig},
+		{crypt.ErrRecipients, exitConfig},
+		{crypt.ErrIdentity, exitConfig},
+		{crypt.ErrNoKey, exitConfig},
 		{errNotAgreed, exitConflict},
 		{errLocalFile, exitLocal},
 		{archive.ErrConflict, exitConflict},

@@ -53,6 +53,7 @@ func (p *program) fetchCommand() *cli.Command {
 			f := &restore.Fetcher{
 				ForkGuard:   !x.Bool("no-fork-guard"),
 				GapGuard:    !x.Bool("no-gap-guard"),
+				Keys:        keys(conf),
 				HeaderCheck: conf.HeaderCheck,
 				Warn:        p.warn,
 			}

@@ -107,7 +107,7 @@ func (s *shelf) history(tl walname.Timeline, text string) {
 	e := stored.Encode(strings.NewReader(text), stored.Zstd, int64(len(text)))
 	defer e.Stop()
 	err := s.Put(context.Background(), stem+".zst", transport.Source{Write: func(w io.WriterAt) error {
-		return e.WriteTo(w, stored.Record{Name: path.Base(stem), SystemID: s.SystemID, SegmentSize: s.g.SegmentSize, Version: "15", Time: noon})
+		return e.WriteTo(w, stored.Record{Name: path.Base(stem), SystemID: s.SystemID, SegmentSize: s.g.SegmentSize, Version: "15", Time: noon}, stored.Seal{})
 	}})
 	if err != nil {
 		s.t.Fatal(err)

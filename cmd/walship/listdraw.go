@@ -32,7 +32,7 @@ func (d *drawing) all() []string {
 	if d.inv.Version != "" {
 		version = ", PostgreSQL " + d.inv.Version
 	}
-	d.add("%s%s, segments of %d MB, stored as %s", d.bold(fmt.Sprintf("cluster %d", id.SystemID)), version, id.SegmentSize>>20, id.Codec)
+	d.add("%s%s, segments of %d MB, stored as %s%s", d.bold(fmt.Sprintf("cluster %d", id.SystemID)), version, id.SegmentSize>>20, id.Codec, sealedText(id.RecipientList()))
 	d.add("%s", d.faint("times are in "+d.timeZone(id.Created)))
 	d.add("")
 	if d.only != 0 {

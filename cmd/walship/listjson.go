@@ -34,6 +34,7 @@ type jsonCluster struct {
 	PostgreSQL  string           `json:"postgresql,omitempty"`
 	SegmentSize int64            `json:"segment_size"`
 	Codec       string           `json:"codec"`
+	Recipients  []string         `json:"recipients,omitempty"` // to whom files are encrypted; none: they are not
 	Created     time.Time        `json:"created"`
 	Newest      walname.Timeline `json:"newest_timeline"`
 	Restorable  *jsonRange       `json:"restorable"`
@@ -190,7 +191,7 @@ func (l *lister) json(ctx context.Context, choice choice, url string) error {
 func (l *lister) cluster(inv *archive.Inventory, chart *walChart) jsonCluster {
 	id := inv.Identity
 	j := jsonCluster{
-		SystemID: id.SystemID, PostgreSQL: inv.Version, SegmentSize: id.SegmentSize, Codec: id.Codec, Created: id.Created.UTC(), Newest: inv.Newest(),
+		SystemID: id.SystemID, PostgreSQL: inv.Version, SegmentSize: id.SegmentSize, Codec: id.Codec, Recipients: id.RecipientList(), Created: id.Created.UTC(), Newest: inv.Newest(),
 		Timelines: []jsonTimeline{}, Gaps: []jsonGap{}, Backups: []jsonBackup{}, Refused: jsonFiles(inv.Refused), Damaged: []jsonDamaged{},
 		Temporary: counted(inv.Temporary), Unknown: counted(inv.Strays),
 	}

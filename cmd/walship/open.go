@@ -17,6 +17,7 @@ import (
 // store is what both directions need.
 type store interface {
 	archive.PruneStore
+	Replace(ctx context.Context, name string, content []byte) error
 	Space(ctx context.Context) (transport.Space, error)
 	Close() error
 }

@@ -85,6 +85,10 @@ func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive
 
 // pusherTo opens the configured archive for writing; done closes it.
 func (p *program) pusherTo(ctx context.Context, conf *config.Config, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
+	to, err := recipients(conf)
+	if err != nil {
+		return nil, nil, err
+	}
 	s, err := open(ctx, conf, silence)
 	if err != nil {
 		return nil, nil, err
@@ -92,6 +96,7 @@ func (p *program) pusherTo(ctx context.Context, conf *config.Config, silence tim
 	return &archive.Pusher{
 		Store:       s,
 		Codec:       stored.Codec(conf.Codec),
+		Recipients:  to,
 		HeaderCheck: conf.HeaderCheck,
 		Warn:        p.warn,
 	}, func() { _ = s.Close() }, nil

@@ -87,7 +87,7 @@ func (p *program) restore(x *cli.Context) error {
 	}
 	s := &reopening{open: func() (store, error) { return open(x.Context, conf, silencePatient) }}
 	defer s.Close()
-	r := &restore.Restorer{Store: s, Warn: p.warn}
+	r := &restore.Restorer{Store: s, Keys: keys(conf), Warn: p.warn}
 	plan, err := r.Plan(x.Context, o)
 	if err != nil {
 		return err
@@ -287,7 +287,7 @@ func restoreCommandLine(conf *config.Config) (string, error) {
 				return "", transport.WithHint(fmt.Errorf("%w: the archive's URL has a password, which restore_command would show to everybody", config.ErrConfig),
 					"write it into a configuration file that only the server's user may read, and give --config")
 			}
-		case "ssh_key", "known_hosts":
+		case "ssh_key", "known_hosts", "identity_file":
 			if value, err = absolute(value); err != nil {
 				return "", err
 			}
@@ -319,7 +319,7 @@ func (p *program) warnOwner(plan *restore.Plan, conf *config.Config) {
 		p.warn(fmt.Sprintf("the files will belong to root, as which PostgreSQL does not run; afterwards: chown -R postgres: %s", commandWord(plan.Dir)))
 		return
 	}
-	for _, file := range []string{conf.File, conf.SSHKey} {
+	for _, file := range []string{conf.File, conf.SSHKey, conf.IdentityFile} {
 		info, err := os.Stat(file)
 		if err == nil && info.Mode().Perm()&0o044 == 0 && restore.UserOf(info) == 0 {
 			p.warn(fmt.Sprintf("%s can be read by root alone: restore_command, which runs as the server's user, will not find it", file))

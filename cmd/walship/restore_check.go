@@ -254,7 +254,7 @@ func (d *drilling) restoreCopy(ctx context.Context, conf *config.Config) (err er
 	}
 	s := &reopening{open: func() (store, error) { return open(ctx, conf, silencePatient) }}
 	defer s.Close()
-	r := &restore.Restorer{Store: s, Warn: d.warning}
+	r := &restore.Restorer{Store: s, Keys: keys(conf), Warn: d.warning}
 	began := time.Now()
 	plan, err := r.Plan(ctx, o)
 	if err != nil {

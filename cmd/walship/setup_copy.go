@@ -34,7 +34,7 @@ func (s *setup) copyCluster(ctx context.Context, f *follower) error {
 func (s *setup) copyFromArchive(ctx context.Context, f *follower) (done bool, err error) {
 	st := &reopening{open: func() (store, error) { return open(ctx, s.conf, silencePatient) }}
 	defer st.Close()
-	r := &restore.Restorer{Store: st, Warn: s.warn}
+	r := &restore.Restorer{Store: st, Keys: keys(s.conf), Warn: s.warn}
 	o := restore.Options{Dir: f.dir, Cluster: f.is.SystemID, RestoreCommand: f.follow.RestoreCommand, Standby: true, TakeOver: true}
 	if has, err := hasBackup(ctx, st, layout.Cluster{SystemID: f.is.SystemID}); err != nil {
 		return false, err

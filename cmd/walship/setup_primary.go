@@ -324,7 +324,11 @@ func (s *setup) makeArchive(ctx context.Context, data *pgdata.Dir) error {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	id, existed, err := archive.Init(ctx, store, data, stored.Codec(s.conf.Codec))
+	to, err := recipients(s.conf)
+	if err != nil {
+		return err
+	}
+	id, existed, err := archive.Init(ctx, store, data, stored.Codec(s.conf.Codec), to)
 	if err != nil {
 		if errors.Is(err, transport.ErrHostKey) || errors.Is(err, transport.ErrLogin) {
 			return transport.WithHint(err, "walship setup ssh leads to a login that works")
@@ -333,7 +337,7 @@ func (s *setup) makeArchive(ctx context.Context, data *pgdata.Dir) error {
 	}
 	if !existed {
 		s.changed++
-		s.line("archive", "made at %s, stored as %s", config.MaskURL(s.conf.Archive), id.Codec)
+		s.line("archive", "made at %s, stored as %s%s", config.MaskURL(s.conf.Archive), id.Codec, sealedText(id.RecipientList()))
 		return nil
 	}
 	s.line("archive", "%s", config.MaskURL(s.conf.Archive))

@@ -77,7 +77,7 @@ func (p *program) verify(x *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	v := &archive.Verifier{Store: s, Cluster: cluster, HeaderCheck: conf.HeaderCheck, Jobs: jobs, Scope: scope}
+	v := &archive.Verifier{Store: s, Cluster: cluster, Keys: keys(conf), HeaderCheck: conf.HeaderCheck, Jobs: jobs, Scope: scope}
 	state, err := openVerifyState(x, conf, s, v)
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"walship/internal/testbin"
 	"walship/internal/testpg"
 	"walship/internal/testsshd"
@@ -104,6 +106,28 @@ func call(m material, walship string, h *host, root string, args ...string) *exe
 	return cmd
 }
 
+// sealedArchive makes an encrypted archive beside the other one, with a new key,
+// and returns its recipient.
+func sealedArchive(t *testing.T, m material, h *host, walship, root string) (recipient string) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(root, "identity.txt"), []byte(id.String()+"\n"), 0o600))
+	folder(t, root, "sealed")
+	recipient = id.Recipient().String()
+	if out, err := sealedCall(m, walship, h, root, recipient, "init").CombinedOutput(); err != nil {
+		t.Fatalf("init: %v\n%s", err, out)
+	}
+	return recipient
+}
+
+// sealedCall is call against the encrypted archive beside that at root.
+func sealedCall(m material, walship string, h *host, root, recipient string, args ...string) *exec.Cmd {
+	cmd := call(m, walship, h, filepath.Join(root, "sealed"), args...)
+	cmd.Env = append(cmd.Env, "WALSHIP_RECIPIENTS="+recipient, "WALSHIP_IDENTITY_FILE="+filepath.Join(root, "identity.txt"))
+	return cmd
+}
+
 func folder(t *testing.T, path ...string) string {
 	dir := filepath.Join(path...)
 	must(t, os.MkdirAll(dir, 0o755))
@@ -115,6 +139,7 @@ func pushers(t *testing.T, m material, h *host, walship, root string) []*contend
 	if err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
+	recipient := sealedArchive(t, m, h, walship, root)
 	ssh, target := h.ssh(), h.Target()
 	viaSCP, viaRsync, viaPipe := folder(t, root, "scp"), folder(t, root, "rsync"), folder(t, root, "pipe")
 	return []*contender{
@@ -131,6 +156,9 @@ func pushers(t *testing.T, m material, h *host, walship, root string) []*contend
 		}},
 		{name: "walship push", turns: h.turns, run: func(i int) *exec.Cmd {
 			return call(m, walship, h, root, "push", "pg_wal/"+m.name(i), m.name(i))
+		}},
+		{name: "walship push, encrypted", turns: h.turns, run: func(i int) *exec.Cmd {
+			return sealedCall(m, walship, h, root, recipient, "push", "pg_wal/"+m.name(i), m.name(i))
 		}},
 		{name: "walship push, archived already", turns: h.turns, run: func(i int) *exec.Cmd {
 			return call(m, walship, h, root, "push", "pg_wal/"+m.name(i), m.name(i))
@@ -155,6 +183,9 @@ func fetchers(t *testing.T, m material, h *host, walship, root string) []*conten
 		{name: "walship fetch", turns: h.turns, prep: whole, run: func(i int) *exec.Cmd {
 			return call(m, walship, h, root, "fetch", m.name(i), to)
 		}},
+		{name: "walship fetch, encrypted", turns: h.turns, prep: whole, run: func(i int) *exec.Cmd {
+			return sealedCall(m, walship, h, root, "", "fetch", m.name(i), to)
+		}},
 	}
 }
 
@@ -164,6 +195,7 @@ func locals(t *testing.T, m material, walship string) []*contender {
 	if err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
+	recipient := sealedArchive(t, m, nil, walship, root)
 	copies := folder(t, root, "cp")
 	return []*contender{
 		{name: "cp, sync, mv, sync", run: func(i int) *exec.Cmd {
@@ -172,6 +204,9 @@ func locals(t *testing.T, m material, walship string) []*contender {
 		}},
 		{name: "walship push", run: func(i int) *exec.Cmd {
 			return call(m, walship, nil, root, "push", "pg_wal/"+m.name(i), m.name(i))
+		}},
+		{name: "walship push, encrypted", run: func(i int) *exec.Cmd {
+			return sealedCall(m, walship, nil, root, recipient, "push", "pg_wal/"+m.name(i), m.name(i))
 		}},
 	}
 }

@@ -208,7 +208,7 @@ func (w *world) read(path string) (sum, error) {
 		return sum{}, err
 	}
 	defer f.Close()
-	c, err := stored.Decode(f, info.Size(), stored.CodecOf(path), segmentSize)
+	c, err := stored.Decode(f, info.Size(), stored.CodecOf(path), segmentSize, nil)
 	if err != nil {
 		return sum{}, err
 	}

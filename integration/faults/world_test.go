@@ -109,7 +109,7 @@ func newWorld(t testing.TB, seed uint64, p plan) *world {
 	// The archive is made before the film begins: its folders are safe.
 	data, err := pgdata.Open(w.actors["primary"].dir)
 	must(t, err)
-	_, _, err = archive.Init(t.Context(), transport.NewLocal(w.root, transport.Full), data, stored.Zstd)
+	_, _, err = archive.Init(t.Context(), transport.NewLocal(w.root, transport.Full), data, stored.Zstd, nil)
 	must(t, err)
 	return w
 }

@@ -34,6 +34,10 @@ type Config struct {
 	Codec       string        // "zstd", "gzip" or "none": for the archives that init makes
 	HeaderCheck bool          // check page headers before a push
 
+	Recipients     []string // to whom alone files may be encrypted, as given; none = whom the archive names
+	RecipientsFile string   // path of a file with more of them; "" = not set
+	IdentityFile   string   // path of the keys that open what is encrypted; "" = not set
+
 	// File is the configuration file in use, "" if there is none. A relative
 	// --config stays relative to the working directory.
 	File string

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,18 +100,23 @@ timeout = "3m"
 silence = "1m"
 durability = "file"
 codec = "gzip"
+recipients = ["age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs"]
+recipients_file = "/file/recipients"
+identity_file = "/file/identity"
 header_check = "off"
 `
 	given := map[string]string{
 		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "agent_dir": "/other/agent", "prefetch_memory": "1GB", "timeout": "1d",
 		"silence": "90s", "durability": "none", "codec": "none", "header_check": "on",
+		"recipients": "age1tmm4enr0gcgn3v9qxkfftpqnuf90h3ma23tnrzr70ljexnesuu9qevtxmd, age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs", "recipients_file": "/other/recipients", "identity_file": "/other/identity",
 	}
 	w := newWorld(t)
 	file := write(t, w.global(), toml)
 	e, flags := env{}, map[string]string{}
 	c := load(t, w.sources(e, flags))
 	if c.Archive != "file:///from/file" || c.SSHKey != "/file/key" || c.KnownHosts != "/file/hosts" || c.Agent != "auto" || c.Timeout != 3*time.Minute ||
-		c.Silence != time.Minute || c.Durability != "file" || c.Codec != "gzip" || c.HeaderCheck || c.File != file {
+		c.Silence != time.Minute || c.Durability != "file" || c.Codec != "gzip" || !slices.Equal(c.Recipients, []string{"age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs"}) || c.RecipientsFile != "/file/recipients" ||
+		c.IdentityFile != "/file/identity" || c.HeaderCheck || c.File != file {
 		t.Errorf("from the file: %+v", c)
 	}
 	for i, s := range Settings()[1:] {
@@ -133,7 +139,7 @@ header_check = "off"
 	}
 	c = load(t, w.sources(nil, flags))
 	if c.Archive != "sftp://wal@backup/srv" || c.SSHKey != "/other/key" || c.KnownHosts != "/other/hosts" || c.Agent != "off" || c.Timeout != 24*time.Hour ||
-		c.Silence != 90*time.Second || c.Durability != "none" || c.Codec != "none" || !c.HeaderCheck {
+		c.Silence != 90*time.Second || c.Durability != "none" || c.Codec != "none" || len(c.Recipients) != 2 || c.RecipientsFile != "/other/recipients" || c.IdentityFile != "/other/identity" || !c.HeaderCheck {
 		t.Errorf("from flags: %+v", c)
 	}
 }
@@ -145,6 +151,9 @@ func TestNames(t *testing.T) {
 		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT",
 		"agent_dir --agent-dir WALSHIP_AGENT_DIR", "prefetch_memory --prefetch-memory WALSHIP_PREFETCH_MEMORY", "timeout --timeout WALSHIP_TIMEOUT",
 		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "codec --codec WALSHIP_CODEC",
+		"recipients --recipients WALSHIP_RECIPIENTS",
+		"recipients_file --recipients-file WALSHIP_RECIPIENTS_FILE",
+		"identity_file --identity-file WALSHIP_IDENTITY_FILE",
 		"header_check --header-check WALSHIP_HEADER_CHECK",
 	}
 	var got []string
@@ -335,7 +344,7 @@ func TestOverriddenErrors(t *testing.T) {
 }
 
 func TestFileErrors(t *testing.T) {
-	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, codec or header_check"
+	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, codec, recipients, recipients_file, identity_file or header_check"
 	for _, test := range []struct{ toml, want string }{
 		{"\narchve = 'x'", `FILE:2: unknown key "archve": did you mean "archive"?`},
 		{"ssh-key = 'x'", `FILE:1: unknown key "ssh-key": did you mean "ssh_key"?`},
@@ -358,6 +367,10 @@ func TestFileErrors(t *testing.T) {
 		{"[[codec]]", `codec (FILE:1): want text in quotes such as codec = "zstd", not a list`},
 		{"\n[codec]\nname='zstd'", `codec (FILE:2): want text in quotes such as codec = "zstd", not a table`},
 		{"\ncodec.name='zstd'", `codec (FILE:2): want text in quotes such as codec = "zstd", not a table`},
+		{"recipients = 1", `recipients (FILE:1): want text in quotes, not 1`},
+		{"recipients = [1]", `recipients (FILE:1): want texts in quotes, not 1`},
+		{"recipients = ['joe']", `recipients "***" (FILE:1): recipients: one is of no known kind: want age1…, age1pq1…, "ssh-ed25519 …" or "ssh-rsa …"`},
+		{"recipients = ['AGE-SECRET-KEY-1UFDAKGTKHA7DEDVNUVC2FS3G8SDSC04QDNYZ58M7RGLE0CQ2W0SQ2FW49W']", `recipients "***" (FILE:1): recipients: one is a secret key: a recipient is the public one, which age-keygen -y shows`},
 		{"header_check = 1", `header_check (FILE:1): want text in quotes such as header_check = "on", not 1`},
 		{"\ncodec = ''", `codec "" (FILE:2): empty; leave it out if it is not meant to be set`},
 		{"\n\ncodec = 'lz4'", `codec "lz4" (FILE:3): want zstd, gzip or none`},

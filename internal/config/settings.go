@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"walship/internal/crypt"
 )
 
 // Setting describes one setting: the command line builds its flags from these,
@@ -15,8 +17,10 @@ type Setting struct {
 	Secret  bool     // may hold a password: shown only through MaskURL
 	Usage   string   // one line for --help
 
-	path    bool // a path: "~/" and relative ones are resolved
-	outside bool // flag and environment only, not in the file
+	list    bool                     // several values: a list in the file, divided by commas elsewhere
+	path    bool                     // a path: "~/" and relative ones are resolved
+	outside bool                     // flag and environment only, not in the file
+	show    func(text string) string // how it may be shown; nil = as it is
 	set     func(c *Config, text string) error
 }
 
@@ -42,16 +46,50 @@ func Settings() []Setting {
 		{Name: "silence", Default: "auto", Usage: "longest that the archive may say nothing; auto: the mode decides", set: autoDuration(func(c *Config) *time.Duration { return &c.Silence })},
 		{Name: "durability", Default: "full", Words: []string{"full", "file", "none"}, Usage: "what the archive must promise: full; file, without the folder's sync; or none", set: text(func(c *Config) *string { return &c.Durability })},
 		{Name: "codec", Default: "zstd", Words: []string{"zstd", "gzip", "none"}, Usage: "compression of an archive that init makes", set: text(func(c *Config) *string { return &c.Codec })},
+		{Name: "recipients", list: true, show: shownRecipients, Usage: "to whom alone files may be encrypted, as age -r takes them, divided by commas; read by init, push and backup", set: recipients},
+		{Name: "recipients_file", path: true, Usage: "file with such recipients, as age -R takes it", set: text(func(c *Config) *string { return &c.RecipientsFile })},
+		{Name: "identity_file", path: true, Usage: "file with the key that opens what is encrypted, as age -i takes it", set: text(func(c *Config) *string { return &c.IdentityFile })},
 		{Name: "header_check", Default: "on", Words: []string{"on", "off"}, Usage: "check a segment's page header before it is pushed", set: onOff(func(c *Config) *bool { return &c.HeaderCheck })},
 	}
 }
 
 // shown returns text as it may be shown.
 func (s Setting) shown(text string) string {
-	if s.Secret {
+	switch {
+	case s.Secret:
 		return MaskURL(text)
+	case s.show != nil:
+		return s.show(text)
 	}
 	return text
+}
+
+// divide are the values of a list.
+func divide(text string) (values []string) {
+	for _, v := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' }) {
+		if v = strings.TrimSpace(v); v != "" {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+func recipients(c *Config, text string) error {
+	_, err := crypt.ParseRecipients(divide(text))
+	c.Recipients = divide(text)
+	return err
+}
+
+// shownRecipients shows nothing of what is none: it may be a secret key.
+func shownRecipients(text string) string {
+	var names []string
+	for _, one := range divide(text) {
+		if _, err := crypt.ParseRecipients([]string{one}); err != nil {
+			one = "***"
+		}
+		names = append(names, one)
+	}
+	return strings.Join(names, ", ")
 }
 
 func text(field func(*Config) *string) func(*Config, string) error {

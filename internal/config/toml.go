@@ -63,6 +63,18 @@ func textOf(s Setting, value any) (string, error) {
 	switch v := value.(type) {
 	case string:
 		return v, nil
+	case []any:
+		var texts []string
+		for _, one := range v {
+			if text, ok := one.(string); ok && s.list {
+				texts = append(texts, text)
+			} else if s.list {
+				return "", fmt.Errorf("want texts in quotes, not %s", kind(one))
+			}
+		}
+		if s.list {
+			return strings.Join(texts, "\n"), nil
+		}
 	case bool:
 		if onOff && v {
 			return "on", nil

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// FormatVersion is the version of the archive's format that this build writes
-// and the newest that it reads.
-const FormatVersion = 1
+// FormatVersion is the newest version of the archive's format that this build
+// reads. It writes 2 for an archive with recipients, so that a walship that knows
+// nothing of them stores nothing there in the clear, and 1 for others.
+const FormatVersion = 2
 
 // MaxIdentitySize bounds walship.json, in bytes.
 const MaxIdentitySize = 64 << 10
@@ -23,12 +25,28 @@ var ErrIdentity = errors.New("walship.json cannot be used")
 const IdentityHint = "is the disk whole, and was no folder renamed? a damaged walship.json is written anew by walship init once it has been moved away; one of a newer format needs a newer walship"
 
 // Identity is what walship.json says: whose archive this is, and the properties
-// that every file in it shares. It is written once.
+// that every file in it shares. It is written once; only the recipients may be
+// replaced, for the files that come after.
 type Identity struct {
 	SystemID    uint64
 	SegmentSize int64  // bytes
 	Codec       string // how files are stored: zstd, gzip or none
 	Created     time.Time
+
+	// Recipients are to whom files are encrypted, one in each line, as in a file
+	// for age -R; "" if they are not.
+	Recipients string
+}
+
+// Sealed reports whether files are encrypted.
+func (id Identity) Sealed() bool { return id.Recipients != "" }
+
+// RecipientList are the recipients, one by one.
+func (id Identity) RecipientList() []string {
+	if id.Recipients == "" {
+		return nil
+	}
+	return strings.Split(id.Recipients, "\n")
 }
 
 type identityJSON struct {
@@ -37,16 +55,22 @@ type identityJSON struct {
 	SegmentSize int64     `json:"segment_size"`
 	Codec       string    `json:"codec"`
 	Created     time.Time `json:"created"`
+	Recipients  []string  `json:"recipients,omitempty"`
 }
 
 // Marshal returns the file's content.
 func (id Identity) Marshal() []byte {
+	version := 1
+	if id.Sealed() {
+		version = 2
+	}
 	b, err := json.MarshalIndent(identityJSON{
-		Version:     FormatVersion,
+		Version:     version,
 		SystemID:    strconv.FormatUint(id.SystemID, 10),
 		SegmentSize: id.SegmentSize,
 		Codec:       id.Codec,
 		Created:     id.Created.UTC().Truncate(time.Second),
+		Recipients:  id.RecipientList(),
 	}, "", "  ")
 	if err != nil {
 		panic(err) // plain values always marshal
@@ -82,5 +106,13 @@ func ParseIdentity(data []byte, want Cluster) (Identity, error) {
 	if j.SegmentSize < 1<<20 || j.SegmentSize > 1<<30 || j.SegmentSize&(j.SegmentSize-1) != 0 {
 		return bad("segment_size %d", j.SegmentSize)
 	}
-	return Identity{SystemID: id, SegmentSize: j.SegmentSize, Codec: j.Codec, Created: j.Created}, nil
+	if (j.Version == 2) != (len(j.Recipients) > 0) {
+		return bad("format_version %d with %d recipients", j.Version, len(j.Recipients))
+	}
+	for _, r := range j.Recipients {
+		if r == "" || strings.ContainsAny(r, "\r\n") {
+			return bad("recipient %q", r)
+		}
+	}
+	return Identity{SystemID: id, SegmentSize: j.SegmentSize, Codec: j.Codec, Created: j.Created, Recipients: strings.Join(j.Recipients, "\n")}, nil
 }

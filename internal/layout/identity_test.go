@@ -20,6 +20,9 @@ func TestIdentityRoundTrip(t *testing.T) {
 			for _, id := range []uint64{1, testCluster.SystemID, 1<<64 - 1} {
 				want := testIdentity()
 				want.Codec, want.SegmentSize, want.SystemID = codec, size, id
+				if size > 4<<20 {
+					want.Recipients = "age1x\nssh-ed25519 AAAA"
+				}
 				got, err := ParseIdentity(want.Marshal(), Cluster{id})
 				if err != nil || got != want {
 					t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -57,7 +60,11 @@ func TestBadIdentities(t *testing.T) {
 		{"no cluster", with("7710881423084713556", ""), "system_identifier"},
 		{"a negative cluster", with("7710881423084713556", "-1"), "system_identifier"},
 		{"too large a cluster", with("7710881423084713556", "18446744073709551616"), "system_identifier"},
-		{"a newer format", with(`"format_version": 1`, `"format_version": 2`), "newer"},
+		{"a newer format", with(`"format_version": 1`, `"format_version": 3`), "newer"},
+		{"format 2 without recipients", with(`"format_version": 1`, `"format_version": 2`), "0 recipients"},
+		{"recipients in format 1", with("\n}", `, "recipients": ["age1x"]}`), "format_version 1 with 1 recipients"},
+		{"an empty recipient", with("\n}", `, "format_version": 2, "recipients": [""]}`), `recipient ""`},
+		{"two recipients in one", with("\n}", `, "format_version": 2, "recipients": ["age1x\nage1y"]}`), "recipient"},
 		{"format 0", with(`"format_version": 1`, `"format_version": 0`), "format_version 0"},
 		{"format -1", with(`"format_version": 1`, `"format_version": -1`), "format_version -1"},
 		{"an unknown codec", with("zstd", "xz"), `codec "xz"`},

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Codec is how content is stored.
+// Codec is how content is stored: how it is compressed, and whether it is
+// encrypted then.
 type Codec string
 
 // The codecs, by the names that the configuration uses. LZ4 is only read: other
@@ -17,7 +18,31 @@ const (
 	LZ4   Codec = "lz4"
 )
 
-// ParseCodec accepts the codecs that can be written.
+// encrypted ends the name of a codec whose files are encrypted with age, and
+// ageExtension that of the files themselves.
+const (
+	encrypted    = "+age"
+	ageExtension = ".age"
+)
+
+// Sealed is the codec with encryption.
+func (c Codec) Sealed() Codec { return c.inner() + encrypted }
+
+// IsSealed reports whether the files are encrypted.
+func (c Codec) IsSealed() bool { return strings.HasSuffix(string(c), encrypted) }
+
+// inner is how the content is compressed.
+func (c Codec) inner() Codec { return Codec(strings.TrimSuffix(string(c), encrypted)) }
+
+// Of is the codec of an archive's files: with recipients they are encrypted.
+func Of(codec string, sealed bool) Codec {
+	if sealed {
+		return Codec(codec).Sealed()
+	}
+	return Codec(codec)
+}
+
+// ParseCodec accepts the codecs that an archive can have.
 func ParseCodec(name string) (Codec, error) {
 	switch c := Codec(name); c {
 	case Zstd, Gzip, Plain:
@@ -28,6 +53,9 @@ func ParseCodec(name string) (Codec, error) {
 
 // Extension is what a stored file's name ends in, with the dot.
 func (c Codec) Extension() string {
+	if c.IsSealed() {
+		return c.inner().Extension() + ageExtension
+	}
 	switch c {
 	case Zstd:
 		return ".zst"
@@ -39,9 +67,11 @@ func (c Codec) Extension() string {
 	return ""
 }
 
-// Written lists the codecs that walship writes, Foreign all that it reads.
-// Plain comes last: its extension fits every name.
-func Written() []Codec { return []Codec{Zstd, Gzip, Plain} }
+// Written lists the codecs that walship writes. Plain comes last: its extension
+// fits every name.
+func Written() []Codec {
+	return []Codec{Zstd, Gzip, Zstd.Sealed(), Gzip.Sealed(), Plain.Sealed(), Plain}
+}
 
 // Foreign lists the codecs in which other tools leave WAL.
 func Foreign() []Codec { return []Codec{Zstd, Gzip, LZ4, Plain} }
@@ -57,6 +87,9 @@ func Extensions(codecs []Codec) []string {
 
 // CodecOf tells from a name how the file is stored.
 func CodecOf(name string) Codec {
+	if name, ok := strings.CutSuffix(name, ageExtension); ok {
+		return CodecOf(name).Sealed()
+	}
 	for _, c := range []Codec{Zstd, Gzip, LZ4} {
 		if strings.HasSuffix(name, c.Extension()) {
 			return c

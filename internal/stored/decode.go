@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"walship/internal/crypt"
 )
 
 // maxWindow bounds the memory that decoding another tool's zstd file may take:
@@ -36,14 +38,22 @@ type Content struct {
 // have at most limit bytes: what is longer is damage, so that a small file
 // cannot fill the disk. The end of the content, io.EOF, is returned only if
 // every check has passed: the format's own, and size and SHA-256 of the record
-// if there is one. Close must be called.
-func Decode(src io.Reader, size int64, codec Codec, limit int64) (*Content, error) {
-	in := bufio.NewReaderSize(src, 256<<10)
+// if there is one, and for an encrypted file the MAC of its header and of all of
+// its content. Close must be called.
+//
+// An encrypted file is opened with keys; if these do not open it the error wraps
+// crypt.ErrNoKey or crypt.ErrIdentity, and nothing is said about the file.
+func Decode(src io.Reader, size int64, codec Codec, limit int64, keys *crypt.Keys) (*Content, error) {
+	buffered := bufio.NewReaderSize(src, 256<<10)
 	c := &Content{limit: limit, sum: sha256.New(), close: func() {}}
-	if err := c.readHead(in, size); err != nil {
+	if err := c.readHead(buffered, size); err != nil {
 		return nil, err
 	}
-	switch codec {
+	in, err := unseal(buffered, codec, keys)
+	if err != nil {
+		return nil, err
+	}
+	switch codec.inner() {
 	case Zstd:
 		d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+
+	"walship/internal/crypt"
 )
 
 // Decoder decodes one stored file after the other in the goroutine that reads,
@@ -18,9 +20,9 @@ type Decoder struct {
 
 // Decode is the function Decode; the content of the file before cannot be read
 // any more.
-func (d *Decoder) Decode(src io.Reader, size int64, codec Codec, limit int64) (*Content, error) {
-	if codec != Zstd {
-		return Decode(src, size, codec, limit)
+func (d *Decoder) Decode(src io.Reader, size int64, codec Codec, limit int64, keys *crypt.Keys) (*Content, error) {
+	if codec.inner() != Zstd {
+		return Decode(src, size, codec, limit, keys)
 	}
 	if d.in == nil {
 		d.in = bufio.NewReaderSize(nil, 256<<10)
@@ -30,11 +32,14 @@ func (d *Decoder) Decode(src io.Reader, size int64, codec Codec, limit int64) (*
 	if err := c.readHead(d.in, size); err != nil {
 		return nil, err
 	}
-	var err error
+	in, err := unseal(d.in, codec, keys)
+	if err != nil {
+		return nil, err
+	}
 	if d.zstd == nil {
-		d.zstd, err = zstd.NewReader(d.in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		d.zstd, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	} else {
-		err = d.zstd.Reset(d.in)
+		err = d.zstd.Reset(in)
 	}
 	if err != nil {
 		return nil, readError(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -60,7 +61,7 @@ func Encode(src io.Reader, codec Codec, limit int64) *Encoding {
 
 func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 	defer close(e.pieces)
-	compress, done, err := e.codec.compressor()
+	compress, done, err := e.codec.inner().compressor()
 	if err != nil {
 		e.err = err
 		return
@@ -70,13 +71,16 @@ func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 	defer func() { running.Wait(); done() }()
 
 	sum := sha256.New()
-	for {
+	for first := true; ; {
 		buf := e.raw.Get().(*[]byte)
 		n, err := io.ReadFull(src, *buf)
-		if n == 0 && errors.Is(err, io.EOF) {
+		// The head of a file that is not encrypted is a whole file by itself.
+		none := first && e.codec.IsSealed() && errors.Is(err, io.EOF)
+		first = false
+		if n == 0 && errors.Is(err, io.EOF) && !none {
 			break
 		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !none {
 			e.err = err
 			return
 		}
@@ -127,34 +131,81 @@ func (e *Encoding) Stop() {
 
 // WriteTo writes the stored file: the pieces as they come, and in the end, in
 // front of them, the record, completed with what has been learnt of the content.
-func (e *Encoding) WriteTo(w io.WriterAt, r Record) error {
+// A codec that encrypts needs the recipients that seal names, another one must
+// get none: nothing is written in the clear that was to be encrypted.
+func (e *Encoding) WriteTo(w io.WriterAt, r Record, seal Seal) error {
 	defer e.Stop()
-	head, err := e.codec.head(r) // for its length
+	if e.codec.IsSealed() != (seal.To != nil) {
+		return fmt.Errorf("storing %s as %s: with recipients %v", r.Name, e.codec, seal.To != nil)
+	}
+	var f form = open{e.codec}
+	if seal.To != nil {
+		s, err := newSealing(r, seal)
+		if err != nil {
+			return err
+		}
+		defer s.wipe()
+		f = s
+	}
+	head, err := f.head(r) // for its length
 	if err != nil {
 		return err
 	}
 	offset := int64(len(head))
+	write := func(data []byte) error {
+		if len(data) == 0 {
+			return nil
+		}
+		_, err := w.WriteAt(data, offset)
+		offset += int64(len(data))
+		return err
+	}
 	for out := range e.pieces {
 		p := <-out
 		if p.err != nil {
 			return p.err
 		}
-		if _, err := w.WriteAt(p.data, offset); err != nil {
+		data, err := f.body(p.data)
+		if err != nil {
 			return err
 		}
-		offset += int64(len(p.data))
+		if err := write(data); err != nil {
+			return err
+		}
 		e.room.Release(min(int64(len(p.data)), pieceSize))
 	}
 	if e.err != nil {
 		return e.err
 	}
+	rest, err := f.end()
+	if err != nil {
+		return err
+	}
+	if err := write(rest); err != nil {
+		return err
+	}
 	r.Size, r.SHA256, r.StoredSize = e.size, e.sum, offset
-	if head, err = e.codec.head(r); err != nil || len(head) == 0 {
+	if head, err = f.head(r); err != nil || len(head) == 0 {
 		return err
 	}
 	_, err = w.WriteAt(head, 0)
 	return err
 }
+
+// form is what a stored file consists of: a head of fixed length, which is known
+// last, the pieces, and perhaps something behind them.
+type form interface {
+	head(Record) ([]byte, error)
+	body(piece []byte) ([]byte, error)
+	end() ([]byte, error)
+}
+
+// open is the form of a file that is not encrypted.
+type open struct{ codec Codec }
+
+func (o open) head(r Record) ([]byte, error)     { return o.codec.head(r) }
+func (o open) body(piece []byte) ([]byte, error) { return piece, nil }
+func (o open) end() ([]byte, error)              { return nil, nil }
 
 // compressor returns the function that makes one piece, which may be called
 // concurrently, and one that releases its memory.
@@ -166,6 +217,7 @@ func (c Codec) compressor() (compress func([]byte) ([]byte, error), done func(),
 			zstd.WithEncoderConcurrency(maxWorkers()),
 			zstd.WithWindowSize(pieceSize),
 			zstd.WithSingleSegment(true),
+			zstd.WithZeroFrames(true),
 			zstd.WithEncoderCRC(true))
 		if err != nil {
 			return nil, nil, err

@@ -34,7 +34,7 @@ func TestForeignFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := Decode(bytes.NewReader(file), int64(len(file)), tool.codec, int64(len(content)))
+			c, err := Decode(bytes.NewReader(file), int64(len(file)), tool.codec, int64(len(content)), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func TestBomb(t *testing.T) {
 		t.Fatal(err)
 	}
 	for codec, file := range map[Codec][]byte{Gzip: zipped.Bytes(), Zstd: enc.EncodeAll(zeros, nil), Plain: zeros} {
-		c, err := Decode(bytes.NewReader(file), int64(len(file)), codec, limit)
+		c, err := Decode(bytes.NewReader(file), int64(len(file)), codec, limit, testKeys())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestBomb(t *testing.T) {
 	}
 	// A record that promises more than there may be is not even begun.
 	file := encode(t, Zstd, zeros[:limit+1])
-	if _, err := Decode(bytes.NewReader(file), int64(len(file)), Zstd, limit); !errors.Is(err, ErrDamaged) {
+	if _, err := Decode(bytes.NewReader(file), int64(len(file)), Zstd, limit, nil); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a record above the limit: %v", err)
 	}
 }

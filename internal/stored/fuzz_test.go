@@ -40,7 +40,7 @@ func FuzzParseHead(f *testing.F) {
 // Whatever a file holds: what is read of it stays within the limit, and with a
 // record is what that says.
 func FuzzDecode(f *testing.F) {
-	codecs := Foreign()
+	codecs := append(Foreign(), Zstd.Sealed(), Gzip.Sealed(), Plain.Sealed())
 	seeds(f, func(codec Codec, file []byte) {
 		for i, c := range codecs {
 			if c == codec {
@@ -50,7 +50,7 @@ func FuzzDecode(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, codec uint8, file []byte) {
 		const limit = 1 << 16
-		c, err := Decode(Source(bytes.NewReader(file)), int64(len(file)), codecs[int(codec)%len(codecs)], limit)
+		c, err := Decode(Source(bytes.NewReader(file)), int64(len(file)), codecs[int(codec)%len(codecs)], limit, testKeys())
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatal(err)

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"filippo.io/age"
+
+	"walship/internal/crypt"
 )
 
 // buffer is a file in memory.
@@ -28,12 +32,37 @@ var testRecord = Record{
 	Time:        time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 }
 
+// testIdentity opens what the tests encrypt.
+const testIdentity = "AGE-SECRET-KEY-1UFDAKGTKHA7DEDVNUVC2FS3G8SDSC04QDNYZ58M7RGLE0CQ2W0SQ2FW49W"
+
+func identity() *age.X25519Identity {
+	id, err := age.ParseX25519Identity(testIdentity)
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+func testKeys() *crypt.Keys { return crypt.KeysOf(identity()) }
+
+// sealFor is the Seal with which a codec's files are written.
+func sealFor(codec Codec) Seal {
+	if !codec.IsSealed() {
+		return Seal{}
+	}
+	to, err := crypt.ParseRecipients([]string{identity().Recipient().String()})
+	if err != nil {
+		panic(err)
+	}
+	return Seal{To: to}
+}
+
 // encode returns the stored file of content.
 func encode(t testing.TB, codec Codec, content []byte) []byte {
 	t.Helper()
 	var b buffer
 	e := Encode(bytes.NewReader(content), codec, int64(len(content)))
-	if err := e.WriteTo(&b, testRecord); err != nil {
+	if err := e.WriteTo(&b, testRecord, sealFor(codec)); err != nil {
 		t.Fatal(err)
 	}
 	if sum, n := e.Sum(); n != int64(len(content)) || sum != sha256.Sum256(content) {
@@ -44,7 +73,7 @@ func encode(t testing.TB, codec Codec, content []byte) []byte {
 
 // decode reads a stored file.
 func decode(file []byte, codec Codec, limit int64) ([]byte, error) {
-	c, err := Decode(Source(bytes.NewReader(file)), int64(len(file)), codec, limit)
+	c, err := Decode(Source(bytes.NewReader(file)), int64(len(file)), codec, limit, testKeys())
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 func TestMemory(t *testing.T) {
 	const size = 1 << 30
 	if path := os.Getenv("WALSHIP_TEST_MEMORY"); path != "" {
-		if err := Encode(io.LimitReader(&repeat{block: random(1 << 20)}, size), Zstd, size).WriteTo(failingWriter{1 << 62}, testRecord); err != nil {
+		if err := Encode(io.LimitReader(&repeat{block: random(1 << 20)}, size), Zstd, size).WriteTo(failingWriter{1 << 62}, testRecord, Seal{}); err != nil {
 			t.Fatal(err)
 		}
 		f, err := os.Open(path)
@@ -31,7 +31,7 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Decode(f, info.Size(), Zstd, size)
+		c, err := Decode(f, info.Size(), Zstd, size, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := Encode(io.LimitReader(&repeat{block: make([]byte, 1<<20)}, size), Zstd, size).WriteTo(f, testRecord); err != nil {
+	if err := Encode(io.LimitReader(&repeat{block: make([]byte, 1<<20)}, size), Zstd, size).WriteTo(f, testRecord, Seal{}); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$")

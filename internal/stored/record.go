@@ -1,8 +1,8 @@
 // Package stored is the form in which a WAL file lies in an archive: an ordinary
-// zstd, gzip or plain file. What walship knows of the content, its Record, travels
-// at the head of the file where the format's own tool skips it, so that one short
-// read tells it and "zstd -dc" or "gzip -dc" gives the content.
-// The package never touches a store.
+// zstd, gzip or plain file, or one of these encrypted with age. What walship knows
+// of the content, its Record, travels at the head of the file where the format's
+// own tool skips it, so that one short read tells it and "zstd -dc", "gzip -dc" or
+// "age -d" gives the content. The package never touches a store.
 package stored
 
 import (
@@ -27,6 +27,11 @@ type Record struct {
 	SegmentSize int64  // of the cluster, bytes
 	Version     string // of PostgreSQL: "9.6", "15"; "" if unknown
 	Time        time.Time
+
+	// Sealed, of an encrypted file, is the SHA-256 of what follows the record, but
+	// for the header's MAC: it tells without the key whether the file is what it
+	// was. Zero for other files.
+	Sealed [32]byte
 }
 
 // ErrDamaged is a stored file that is not what it was when it was stored: cut
@@ -55,13 +60,18 @@ type recordJSON struct {
 	SegmentSize int64     `json:"segment_size"`
 	Version     string    `json:"postgresql,omitempty"`
 	Time        time.Time `json:"time"`
+	Sealed      string    `json:"sealed_sha256,omitempty"`
 }
 
 func (r Record) marshal() ([]byte, error) {
+	sealed := ""
+	if r.Sealed != [32]byte{} {
+		sealed = hex.EncodeToString(r.Sealed[:])
+	}
 	j, err := json.Marshal(recordJSON{
 		Name: r.Name, Size: r.Size, SHA256: hex.EncodeToString(r.SHA256[:]), StoredSize: r.StoredSize,
 		SystemID: strconv.FormatUint(r.SystemID, 10), SegmentSize: r.SegmentSize, Version: r.Version,
-		Time: r.Time.UTC().Truncate(time.Second),
+		Time: r.Time.UTC().Truncate(time.Second), Sealed: sealed,
 	})
 	if err != nil {
 		return nil, err
@@ -100,6 +110,13 @@ func unmarshalRecord(b []byte) (Record, error) {
 	if err != nil || copy(r.SHA256[:], sum) != len(r.SHA256) || len(sum) != len(r.SHA256) {
 		return bad("has no SHA-256")
 	}
+	if v.Sealed != "" {
+		sum, err := hex.DecodeString(v.Sealed)
+		if err != nil || len(sum) != len(r.Sealed) {
+			return bad("has no SHA-256 of the encrypted content")
+		}
+		copy(r.Sealed[:], sum)
+	}
 	if r.SystemID, err = strconv.ParseUint(v.SystemID, 10, 64); err != nil {
 		return bad("has no system identifier")
 	}
@@ -111,7 +128,8 @@ func unmarshalRecord(b []byte) (Record, error) {
 
 // The head of a zstd file is a skippable frame (RFC 8878, section 3.1.2); that
 // of a gzip file is a member of its own without content, whose extra field
-// (RFC 1952, section 2.3.1.1) has the subfield "WS".
+// (RFC 1952, section 2.3.1.1) has the subfield "WS". That of an encrypted file is
+// the first stanza of age's header: see seal.go.
 const (
 	skippableMagic = 0x184D2A57
 	zstdHeadSize   = 8 + recordSize
@@ -165,6 +183,11 @@ func ParseHead(front []byte, size int64) (Record, error) {
 			return Record{}, fmt.Errorf("%w: it ends within its head", ErrDamaged)
 		}
 		record = front[16 : 16+recordSize]
+	case bytes.HasPrefix(front, []byte(sealedIntro+recordMagic)):
+		var err error
+		if record, err = sealedRecord(front); err != nil {
+			return Record{}, err
+		}
 	default:
 		return Record{}, ErrNoRecord
 	}

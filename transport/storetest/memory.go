@@ -115,6 +115,13 @@ func (m *Memory) Sync(ctx context.Context, name string) error {
 	return m.file(ctx, "sync", name, func(*node) {})
 }
 
+// Replace is one step, "replace".
+func (m *Memory) Replace(ctx context.Context, name string, content []byte) error {
+	return m.file(ctx, "replace", name, func(*node) {
+		m.nodes[name] = &node{data: slices.Clone(content), mod: time.Now()}
+	})
+}
+
 // Remove is one step, "remove".
 func (m *Memory) Remove(ctx context.Context, name string) error {
 	return m.file(ctx, "remove", name, func(*node) { delete(m.nodes, name) })

@@ -21,6 +21,7 @@ type Store interface {
 	List(ctx context.Context, dir string, fn func(transport.FileInfo) error) error
 	Mkdir(ctx context.Context, dir string) error
 	Move(ctx context.Context, from, to string) error
+	Replace(ctx context.Context, name string, content []byte) error
 	Remove(ctx context.Context, name string) error
 	RemoveAll(ctx context.Context, names []string) (int, error)
 	RemoveFolder(ctx context.Context, dir string) error
@@ -64,6 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Read", readTests},
 		{"List", listTests},
 		{"Files", fileTests},
+		{"Replace", replaceTests},
 		{"RemoveAll", removeAllTests},
 		{"Sweep", sweepTests},
 		{"Now", nowTests},
