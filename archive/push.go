@@ -111,6 +111,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 				if err := look.absent(); err != nil {
 					return err
 				}
+				p.free()
 				if err := content.WriteTo(w, f.record()); err != nil {
 					return err
 				}
@@ -119,7 +120,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 				}
 				return nil
 			},
-			Confirm: func() error { return look.owner(codec) },
+			Confirm: func() error { return p.confirm(ctx, look.owner(codec)) },
 		})
 		content.Stop()
 		if err == nil {

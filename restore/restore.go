@@ -35,6 +35,9 @@ type Fetcher struct {
 	// Warn is told, in one line, what the administrator should know of although
 	// the file was delivered.
 	Warn func(text string)
+
+	// Archive is what messages call the archive where there are several.
+	Archive string
 }
 
 // Request is one question of PostgreSQL's, or of a person.
