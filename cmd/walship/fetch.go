@@ -82,11 +82,10 @@ func fetch(ctx context.Context, f *restore.Fetcher, conf *config.Config, r resto
 }
 
 func fetchOnce(ctx context.Context, f *restore.Fetcher, conf *config.Config, r restore.Request) error {
-	s, err := open(ctx, conf, silenceFor(r.Mode))
+	all, done, err := openEach(ctx, conf, silenceFor(r.Mode))
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	f.Store = s
-	return f.Fetch(ctx, r)
+	defer done()
+	return fetchersOf(f, all).Fetch(ctx, r)
 }

@@ -7,7 +7,6 @@ import (
 
 	"walship/archive"
 	"walship/internal/fault"
-	"walship/internal/stored"
 )
 
 func (p *program) pushCommand() *cli.Command {
@@ -16,7 +15,8 @@ func (p *program) pushCommand() *cli.Command {
 		Usage:     "put a WAL file into the archive (for archive_command)",
 		ArgsUsage: "PATH NAME",
 		Description: "archive_command = 'walship push %p %f'\n\n" +
-			"Exits 0 only when this very content is in the archive, on stable storage.\n" +
+			"Exits 0 only when this very content is in the archive, on stable storage; in\n" +
+			"all of them if the configuration lists several.\n" +
 			"Otherwise PostgreSQL keeps the file and asks again; the exit code says why:\n\n" +
 			"   2 command line            3 configuration         4 name or content refused\n" +
 			"   5 other content archived  6 restored copy         7 archive not usable\n" +
@@ -39,13 +39,15 @@ func (p *program) pushCommand() *cli.Command {
 			if data != nil && data.Stopping() {
 				silence = silenceStopping
 			}
-			pusher, done, err := p.pusher(x, silence)
+			pushers, done, err := p.pushers(x, silence)
 			if err != nil {
 				return err
 			}
 			defer done()
-			pusher.CloneGuard = !x.Bool("no-clone-guard")
-			return pusher.Push(x.Context, data, arg[0], arg[1])
+			for _, pusher := range pushers {
+				pusher.CloneGuard = !x.Bool("no-clone-guard")
+			}
+			return pushers.Push(x.Context, data, arg[0], arg[1])
 		},
 	}
 }
@@ -54,23 +56,18 @@ func dataFlag() cli.Flag {
 	return &cli.StringFlag{Name: "D", Aliases: []string{"pgdata"}, Usage: "data directory, instead of the working directory or $PGDATA"}
 }
 
-// pusher opens the archive for writing; done closes it.
-func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
+// pushers opens the archives for writing; done closes them.
+func (p *program) pushers(x *cli.Context, silence time.Duration) (pushers archive.Pushers, done func(), err error) {
 	conf, err := load(x)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := p.limited(x.Context, conf)
-	s, err := open(ctx, conf, silence)
+	all, done, err := openEach(ctx, conf, silence)
 	if err != nil {
 		cancel()
 		return nil, nil, err
 	}
 	x.Context = ctx
-	return &archive.Pusher{
-		Store:       s,
-		Codec:       stored.Codec(conf.Codec),
-		HeaderCheck: conf.HeaderCheck,
-		Warn:        p.warn,
-	}, func() { cancel(); _ = s.Close() }, nil
+	return p.pushersOf(all), func() { cancel(); done() }, nil
 }

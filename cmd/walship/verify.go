@@ -62,7 +62,7 @@ func (p *program) verify(x *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	conf, err := load(x)
+	conf, err := p.loadOne(x)
 	if err != nil {
 		return err
 	}

@@ -64,3 +64,15 @@ func (l *loader) applyList(s Setting, list []string, value *Value, origin string
 	}
 	return nil
 }
+
+// Each returns the configuration of every archive as if it were the only one, in
+// the order of the list; none if no archive is set.
+func (c *Config) Each() []*Config {
+	var all []*Config
+	for _, url := range c.Archives {
+		one := *c
+		one.Archive, one.Archives = url, []string{url}
+		all = append(all, &one)
+	}
+	return all
+}
