@@ -65,6 +65,7 @@ func (p *program) commands() []*cli.Command {
 		p.checkCommand(),
 		p.verifyCommand(),
 		p.pruneCommand(),
+		p.syncCommand(),
 		p.configCommand(),
 		p.versionCommand(),
 	}

@@ -70,9 +70,15 @@ func (l *loader) applyList(s Setting, list []string, value *Value, origin string
 func (c *Config) Each() []*Config {
 	var all []*Config
 	for _, url := range c.Archives {
-		one := *c
-		one.Archive, one.Archives = url, []string{url}
-		all = append(all, &one)
+		all = append(all, c.Only(url))
 	}
 	return all
+}
+
+// Only returns the configuration with this URL, which the caller has checked, as
+// the only archive.
+func (c *Config) Only(url string) *Config {
+	one := *c
+	one.Archive, one.Archives = url, []string{url}
+	return &one
 }
