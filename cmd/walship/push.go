@@ -63,11 +63,11 @@ func (p *program) pushers(x *cli.Context, silence time.Duration) (pushers archiv
 		return nil, nil, err
 	}
 	ctx, cancel := p.limited(x.Context, conf)
-	all, done, err := openEach(ctx, conf, silence)
+	all, closeAll, err := openEach(ctx, conf, silence)
 	if err != nil {
 		cancel()
 		return nil, nil, err
 	}
 	x.Context = ctx
-	return p.pushersOf(all), func() { cancel(); done() }, nil
+	return p.pushersOf(all), func() { cancel(); closeAll() }, nil
 }
