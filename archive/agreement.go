@@ -9,8 +9,9 @@ import (
 )
 
 // agreeLimit is how long an archive that has not said yet what it has under a
-// name keeps the others from publishing theirs.
-const agreeLimit = 3 * time.Second
+// name may keep the others from publishing theirs; at most a third of the time
+// that there is left for the whole call.
+const agreeLimit = 10 * time.Second
 
 // agreement is what the archives of one push tell each other. A nil one is that
 // of an archive that is alone.
@@ -63,7 +64,11 @@ func (p *Pusher) confirm(ctx context.Context, own error) error {
 	if own != nil || p.together == nil {
 		return own
 	}
-	ctx, cancel := context.WithTimeout(ctx, agreeLimit)
+	limit := agreeLimit
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/3)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for i, why := range p.together.conflict.wait(ctx) {
 		if i != p.seat && errors.Is(why, ErrConflict) {

@@ -347,6 +347,7 @@ func TestGuardsOverSeveral(t *testing.T) {
 			code, said := a.push(1, 1)
 			says(t, "push", code, said, 0)
 			a.pushOnly(with, 3, 1)
+			a.env["WALSHIP_SILENCE"] = "30s" // both have all the time that they need
 			p, _ := a.fetch("archive recovery", a.name(2))
 			says(t, "gap", p.code, p.text(), 126, "withheld", "goes on with "+a.name(3))
 			p, _ = a.fetch("archive recovery", a.name(2), "--no-gap-guard")

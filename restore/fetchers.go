@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,8 @@ import (
 // all have the same settings. They may be used concurrently.
 type Fetchers []*Fetcher
 
-// patience is how long an archive that says nothing is waited for once another
-// has the file: long enough for a login over a link with a round trip of 150 ms.
+// patience is Fetcher.Patience, if that is 0: long enough for a login over a link
+// with a round trip of 150 ms.
 const patience = 2 * time.Second
 
 // Fetch asks all archives at once and delivers the first sound copy, as
@@ -113,7 +114,7 @@ func (s *several) deliver(ctx context.Context) (done bool, err error) {
 			return false, nil
 		}
 		if len(have) > 0 && over == nil {
-			over = time.After(patience)
+			over = time.After(s.patience())
 		}
 		select {
 		case q := <-answers:
@@ -130,6 +131,8 @@ func (s *several) deliver(ctx context.Context) (done bool, err error) {
 		}
 	}
 }
+
+func (s *several) patience() time.Duration { return cmp.Or(s.all[0].Patience, patience) }
 
 // inOrder puts archives into the order of the list.
 func (s *several) inOrder(some []*question) (sorted []*question) {
@@ -183,7 +186,7 @@ func (q *question) newerNow() (newer, error) {
 	case <-q.newer.Done():
 		return q.newer.Wait()
 	default:
-		return newer{}, fmt.Errorf("%w: no answer within %v of another archive's", transport.ErrUnreachable, patience)
+		return newer{}, fmt.Errorf("%w: no answer within %v of another archive's", transport.ErrUnreachable, q.several.patience())
 	}
 }
 

@@ -8,6 +8,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"walship/internal/pgdata"
 	"walship/transport"
@@ -36,8 +37,11 @@ type Fetcher struct {
 	// the file was delivered.
 	Warn func(text string)
 
-	// Archive is what messages call the archive where there are several.
-	Archive string
+	// Archive is what messages call the archive where there are several, and
+	// Patience how long it is waited for, if it says nothing, once another has the
+	// file; 0 is 2 seconds.
+	Archive  string
+	Patience time.Duration
 }
 
 // Request is one question of PostgreSQL's, or of a person.

@@ -54,6 +54,7 @@ func (p *program) fetchCommand() *cli.Command {
 				ForkGuard:   !x.Bool("no-fork-guard"),
 				GapGuard:    !x.Bool("no-gap-guard"),
 				HeaderCheck: conf.HeaderCheck,
+				Patience:    conf.Silence,
 				Warn:        p.warn,
 			}
 			return fetch(ctx, f, conf, restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode})

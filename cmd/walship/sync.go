@@ -52,7 +52,7 @@ type syncing struct {
 func syncsOf(x *cli.Context, conf *config.Config) (all []syncing, err error) {
 	args := x.Args().Slice()
 	if len(args) == 1 || len(args) > 2 {
-		return nil, usage("%d archives are named: walship sync FROM TO, or walship sync alone for all that the configuration lists", len(args))
+		return nil, usage("%d arguments instead of 2: walship sync FROM TO, or walship sync alone for all archives that the configuration lists", len(args))
 	}
 	if len(args) == 0 {
 		each := conf.Each()
@@ -257,4 +257,3 @@ func (p *program) printSync(j *jsonSync, cluster layout.Cluster) {
 		p.print("%s", paint.green("it has all that is in the other"))
 	}
 }
-
