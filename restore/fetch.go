@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"sync"
 
@@ -17,21 +18,33 @@ import (
 // Fetch delivers the file to r.Path. Nil means that it is there, whole, synced,
 // and what was once pushed: its length, its SHA-256, its name, its cluster and
 // the header of its first page have been compared. Otherwise r.Path is untouched.
+func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
+	d := NewDelivery(r.Path)
+	defer d.Discard()
+	if err := f.Get(ctx, r, d.Begin); err != nil {
+		return err
+	}
+	return d.Place()
+}
+
+// Get is Fetch without the delivery: the content goes to what begin returns,
+// and is whole and checked only once Get has returned nil. Where one copy turns
+// out to be damaged begin is called again, for another one, and what was written
+// before is void. r.Path is not touched; it tells who asks.
 //
 // One flight of requests asks for the archive's identity, for the file in every
 // place and under every extension, and for the newer timelines.
-func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
-	return Fetchers{f}.Fetch(ctx, r)
+func (f *Fetcher) Get(ctx context.Context, r Request, begin func() (io.Writer, error)) error {
+	return Fetchers{f}.Get(ctx, r, begin)
 }
 
 // ask sends the questions out. What they come to, answer tells.
 func (q *question) ask(ctx context.Context) {
-	q.ours = sync.OnceValues(func() (bool, error) { return q.flatIsOurs(ctx) })
 	found := async.Go(func() (none struct{}, err error) {
 		q.cluster, err = q.Fetcher.cluster(ctx, q.Request)
 		return none, err
 	})
-	q.newer = async.Go(func() (newer, error) {
+	q.own = async.Go(func() (newer, error) {
 		if _, err := found.Wait(); err != nil {
 			return newer{}, err
 		}
@@ -80,6 +93,7 @@ func (q *question) answer(ctx context.Context) (found bool, err error) {
 type question struct {
 	*Fetcher
 	Request
+	begin       func() (io.Writer, error)
 	name        walname.Name
 	cluster     layout.Cluster
 	segmentSize int64 // of the archive; 0 if it says nothing
@@ -87,15 +101,21 @@ type question struct {
 	// ours reports whether the flat files in the root are this cluster's.
 	ours func() (bool, error)
 
-	// newer are the histories of the timelines above the file's own, as this
-	// archive and the data directory tell.
-	newer *async.Result[newer]
+	// newer returns the histories of the timelines above the file's own.
+	newer func() ([]walname.History, error)
 
-	asked  *async.Result[bool] // see answer, which sets what follows
-	id     layout.Identity     // zero: a flat folder
+	own    *async.Result[newer] // what this archive and the data directory know of them
+	asked  *async.Result[bool]  // see answer, which sets what follows
+	id     layout.Identity      // zero: a flat folder
 	copies *copies
 
-	several *several
+	several *several // nil: what is asked ahead of a server
+}
+
+func (f *Fetcher) question(ctx context.Context, r Request, name walname.Name, cluster layout.Cluster, begin func() (io.Writer, error)) *question {
+	q := &question{Fetcher: f, Request: r, name: name, cluster: cluster, begin: begin}
+	q.ours = sync.OnceValues(func() (bool, error) { return q.flatIsOurs(ctx) })
+	return q
 }
 
 // deliverFirst delivers the first sound copy, and reports whether there is any.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -39,6 +40,16 @@ const patience = 2 * time.Second
 // Archive recovery cannot end on the wrong timeline by it: before it does, it
 // asks for the next history, which is then in doubt.
 func (fs Fetchers) Fetch(ctx context.Context, r Request) error {
+	d := NewDelivery(r.Path)
+	defer d.Discard()
+	if err := fs.Get(ctx, r, d.Begin); err != nil {
+		return err
+	}
+	return d.Place()
+}
+
+// Get is Fetch without the delivery, see Fetcher.Get.
+func (fs Fetchers) Get(ctx context.Context, r Request, begin func() (io.Writer, error)) error {
 	name, err := walname.Parse(r.Name)
 	if err != nil {
 		return transport.WithHint(fmt.Errorf("%w: %w", ErrName, err),
@@ -48,7 +59,9 @@ func (fs Fetchers) Fetch(ctx context.Context, r Request) error {
 	defer cancel()
 	s := &several{late: make(chan struct{})}
 	for _, f := range fs {
-		s.all = append(s.all, &question{Fetcher: f, Request: r, name: name, several: s})
+		q := f.question(ctx, r, name, layout.Cluster{}, begin)
+		q.several, q.newer = s, s.newer
+		s.all = append(s.all, q)
 	}
 	for _, q := range s.all {
 		q.ask(ctx)
@@ -89,7 +102,7 @@ func (s *several) deliver(ctx context.Context) (done bool, err error) {
 		go func() {
 			_, _ = q.asked.Wait()
 			if s.all[0].mayBeLeft() {
-				_, _ = q.newer.Wait()
+				_, _ = q.own.Wait()
 			}
 			answers <- q
 		}()
@@ -183,8 +196,8 @@ func (q *question) unguarded() string {
 // newerNow is what the archive has said of newer timelines, or that it has not.
 func (q *question) newerNow() (newer, error) {
 	select {
-	case <-q.newer.Done():
-		return q.newer.Wait()
+	case <-q.own.Done():
+		return q.own.Wait()
 	default:
 		return newer{}, fmt.Errorf("%w: no answer within %v of another archive's", transport.ErrUnreachable, q.several.patience())
 	}
@@ -199,7 +212,7 @@ func (s *several) newer() (all []walname.History, err error) {
 	answered := false
 	for _, q := range s.all {
 		select {
-		case <-q.newer.Done():
+		case <-q.own.Done():
 		case <-s.late:
 		}
 		n, failed := q.newerNow()
@@ -232,8 +245,12 @@ func (s *several) newer() (all []walname.History, err error) {
 	return all, nil
 }
 
-// any asks the archives one after the other, until one says yes.
-func (s *several) any(ask func(*question) (bool, error)) (bool, error) {
+// anywhere asks the archives one after the other, until one says yes.
+func (q *question) anywhere(ask func(*question) (bool, error)) (bool, error) {
+	s := q.several
+	if s == nil {
+		return ask(q)
+	}
 	var first error
 	for _, q := range s.all {
 		yes, err := ask(q)

@@ -46,7 +46,7 @@ func (q *question) aim() (timeline walname.Timeline, latest bool) {
 // relevant are the newer timelines that recovery would go to: with an aim of its
 // own, only that one's.
 func (q *question) relevant() ([]walname.History, error) {
-	newer, err := q.several.newer()
+	newer, err := q.newer()
 	if err != nil || len(newer) == 0 {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (q *question) left(ctx context.Context, h walname.History) (string, error) 
 
 // archived reports whether any archive has the segment.
 func (q *question) archived(ctx context.Context, s walname.Segment) (bool, error) {
-	return q.several.any(func(q *question) (bool, error) { return q.archivedHere(ctx, s) })
+	return q.anywhere(func(q *question) (bool, error) { return q.archivedHere(ctx, s) })
 }
 
 func (q *question) archivedHere(ctx context.Context, s walname.Segment) (bool, error) {
@@ -216,7 +216,7 @@ func (q *question) guardGap(ctx context.Context) error {
 	case walname.KindSegment:
 		return q.guardSegmentGap(ctx)
 	case walname.KindHistory:
-		newer, err := q.several.newer()
+		newer, err := q.newer()
 		if err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ func (q *question) guardSegmentGap(ctx context.Context) error {
 		return nil
 	}
 	var later walname.Segment
-	ok, err := q.several.any(func(q *question) (ok bool, err error) {
+	ok, err := q.anywhere(func(q *question) (ok bool, err error) {
 		later, ok, err = q.laterSegment(ctx)
 		return ok, err
 	})
@@ -317,7 +317,7 @@ func (q *question) beforeOwnFork(ctx context.Context) (bool, error) {
 		}
 	}
 	var own walname.History
-	found, err := q.several.any(func(q *question) (found bool, err error) {
+	found, err := q.anywhere(func(q *question) (found bool, err error) {
 		own, found, err = q.ownHistory(ctx)
 		return found, err
 	})

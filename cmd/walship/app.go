@@ -66,6 +66,9 @@ func (p *program) commands() []*cli.Command {
 		p.verifyCommand(),
 		p.pruneCommand(),
 		p.syncCommand(),
+		p.agentCommand(),
+		p.agentStatusCommand(),
+		p.agentStopCommand(),
 		p.configCommand(),
 		p.versionCommand(),
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"walship/archive"
+	"walship/internal/config"
 	"walship/internal/fault"
 )
 
@@ -39,7 +41,18 @@ func (p *program) pushCommand() *cli.Command {
 			if data != nil && data.Stopping() {
 				silence = silenceStopping
 			}
-			pushers, done, err := p.pushers(x, silence)
+			conf, err := load(x)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := p.limited(x.Context, conf)
+			defer cancel()
+			if !x.Bool("no-clone-guard") {
+				if done, err := p.pushViaAgent(ctx, conf, data, silence, arg[0], arg[1]); done {
+					return err
+				}
+			}
+			pushers, done, err := p.pushersTo(ctx, conf, silence)
 			if err != nil {
 				return err
 			}
@@ -47,7 +60,7 @@ func (p *program) pushCommand() *cli.Command {
 			for _, pusher := range pushers {
 				pusher.CloneGuard = !x.Bool("no-clone-guard")
 			}
-			return pushers.Push(x.Context, data, arg[0], arg[1])
+			return pushers.Push(ctx, data, arg[0], arg[1])
 		},
 	}
 }
@@ -56,18 +69,28 @@ func dataFlag() cli.Flag {
 	return &cli.StringFlag{Name: "D", Aliases: []string{"pgdata"}, Usage: "data directory, instead of the working directory or $PGDATA"}
 }
 
-// pushers opens the archives for writing; done closes them.
+// pushers loads the configuration and opens the archives for writing; done closes
+// them.
 func (p *program) pushers(x *cli.Context, silence time.Duration) (pushers archive.Pushers, done func(), err error) {
 	conf, err := load(x)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := p.limited(x.Context, conf)
-	all, closeAll, err := openEach(ctx, conf, silence)
+	pushers, closed, err := p.pushersTo(ctx, conf, silence)
 	if err != nil {
 		cancel()
 		return nil, nil, err
 	}
 	x.Context = ctx
-	return p.pushersOf(all), func() { cancel(); closeAll() }, nil
+	return pushers, func() { cancel(); closed() }, nil
+}
+
+// pushersTo opens the configured archives for writing; done closes them.
+func (p *program) pushersTo(ctx context.Context, conf *config.Config, silence time.Duration) (pushers archive.Pushers, done func(), err error) {
+	all, done, err := openEach(ctx, conf, silence)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.pushersOf(all), done, nil
 }

@@ -46,7 +46,7 @@ func (l *loader) applyList(s Setting, list []string, value *Value, origin string
 	var shown []string
 	known := make(map[string]bool)
 	for _, url := range list {
-		text, err := l.apply(s, url, "")
+		_, err := l.apply(s, url, "")
 		if err == nil && known[strings.TrimRight(url, "/")] {
 			// A copy in one place would pass for copies in two.
 			err = errors.New("listed twice")
@@ -55,10 +55,10 @@ func (l *loader) applyList(s Setting, list []string, value *Value, origin string
 			return fmt.Errorf("%s %q (%s): %w", archivesKey, s.shown(url), origin, err)
 		}
 		known[strings.TrimRight(url, "/")] = true
-		shown = append(shown, text)
+		shown = append(shown, s.shown(url))
 	}
 	l.config.Archive, l.config.Archives = list[0], list
-	value.Text, value.Origin = strings.Join(shown, ", "), origin
+	value.Text, value.raw, value.Origin = strings.Join(shown, ", "), strings.Join(list, "\n"), origin
 	if len(list) > 1 {
 		value.Name = archivesKey
 	}
