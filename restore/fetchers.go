@@ -342,7 +342,9 @@ func (s *several) doubt() error {
 		return err
 	}
 	hint := fmt.Sprintf("if %s is gone for good, take its URL out of archives in the configuration: what it alone held is lost then", strings.Join(lost, " or "))
-	if own := transport.Hint(err); own != "" {
+	if own := transport.Hint(err); strings.HasSuffix(own, "?") {
+		hint = own + " " + hint
+	} else if own != "" {
 		hint = own + "; " + hint
 	}
 	return transport.WithHint(err, hint)

@@ -254,6 +254,6 @@ func (p *program) printSync(j *jsonSync, cluster layout.Cluster) {
 		}
 	}
 	if j.ended && len(j.Faults) == 0 && !j.DryRun {
-		p.print("%s", paint.green("it has all that is in the other"))
+		p.print("%s", paint.green("there is all that is in "+j.From))
 	}
 }
