@@ -250,8 +250,7 @@ func (r *syncing) give(give func(syncJob) bool, p pair, f StoredFile) bool {
 	before, stored := r.before, make(chan struct{})
 	r.before = stored
 	return give(func(ctx context.Context, back *readBack) error {
-		defer close(stored)
-		return r.copy(ctx, back, p, f, before, func() error {
+		err := r.copy(ctx, back, p, f, before, func() error {
 			if f.Name.Kind == walname.KindHistory || f.Name.Kind == walname.KindBackup {
 				text, err := back.small(ctx, f)
 				if err == nil {
@@ -261,5 +260,9 @@ func (r *syncing) give(give func(syncJob) bool, p pair, f StoredFile) bool {
 			}
 			return back.wal(ctx, f)
 		})
+		if err == nil { // else all ends, and nothing behind it may be published
+			close(stored)
+		}
+		return err
 	})
 }
