@@ -14,6 +14,7 @@ import (
 	"walship/archive"
 	"walship/internal/agent"
 	"walship/internal/config"
+	"walship/internal/fault"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/restore"
@@ -43,6 +44,7 @@ type connected interface {
 // worker does the work of calls.
 type worker struct {
 	conf   *config.Config
+	key    string
 	store  store
 	remote connected // nil if the archive is a local folder
 	ahead  *archive.Ahead
@@ -57,12 +59,12 @@ type worker struct {
 	fails int
 }
 
-func newWorker(ctx context.Context, conf *config.Config, log *agentLog, idle time.Duration, stop func()) (*worker, error) {
+func newWorker(ctx context.Context, conf *config.Config, key string, log *agentLog, idle time.Duration, stop func()) (*worker, error) {
 	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions})
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{conf: conf, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
+	w := &worker{conf: conf, key: key, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
 	w.ahead = &archive.Ahead{Pusher: &archive.Pusher{Store: s, Codec: stored.Codec(conf.Codec), HeaderCheck: conf.HeaderCheck, CloneGuard: true}}
 	w.before = &restore.Prefetcher{
 		Fetcher: &restore.Fetcher{Store: s, ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck},
@@ -121,6 +123,7 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	defer cancel(nil)
 	defer w.hurry(r.Silence, cancel)()
 
+	fault.At("agent.asked")
 	var err error
 	var size int64
 	switch r.Kind {
@@ -137,6 +140,7 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	default:
 		err = usage("unknown request %q", r.Kind)
 	}
+	fault.At("agent.done")
 	w.count(r, err)
 	mu.Lock()
 	defer mu.Unlock()
@@ -240,7 +244,7 @@ func (w *worker) status() agent.Reply {
 	runtime.ReadMemStats(&m)
 	w.mu.Lock()
 	s := agentStatus{
-		Key: agentKey(w.conf), PID: os.Getpid(), Version: version, Archive: config.MaskURL(w.conf.Archive), Since: w.began.UTC().Truncate(time.Second),
+		Key: w.key, PID: os.Getpid(), Version: version, Archive: config.MaskURL(w.conf.Archive), Since: w.began.UTC().Truncate(time.Second),
 		Pushed: w.calls[kindPush], Fetched: w.calls[kindFetch], Failed: w.fails,
 		Ahead: w.ahead.Stats(), Prefetch: w.before.Stats(),
 		Memory: m.Sys - m.HeapReleased, Threads: runtime.NumGoroutine(),

@@ -197,6 +197,7 @@ func (c *checkup) run() error {
 		return nil
 	}
 	defer done()
+	c.checkAgent(ctx)
 	if err := c.checkEach(ctx, all); err != nil {
 		return err
 	}
