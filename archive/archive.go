@@ -52,6 +52,12 @@ type Pusher struct {
 	// Warn is told, in one line, what the administrator should know of although
 	// the file was stored.
 	Warn func(text string)
+
+	// Archive is what messages call the archive where there are several.
+	Archive string
+
+	together *agreement // nil: it is the only one
+	seat     int        // its place among them
 }
 
 // Classes of errors, found with errors.Is. Beside them there are transport's.

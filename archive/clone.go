@@ -14,12 +14,12 @@ import (
 	"walship/walname"
 )
 
-// guardClone refuses the history file of a restored copy. A copy of production
+// judgeClone refuses the history file of a restored copy. A copy of production
 // that keeps its archive_command is promoted and archives the history of a new
 // timeline; production's standbys would then follow it. A real failover forks
 // where the archive ends; a copy forks where it was restored to, while production
 // has gone on: two or more segments of the parent timeline lie behind the fork.
-func (p *Pusher) guardClone(ctx context.Context, f *file, stem string) error {
+func (p *Pusher) judgeClone(ctx context.Context, f *file, stem string) error {
 	found, _, err := p.compare(ctx, f, p.lookup(ctx, f, stem), false)
 	if err != nil || found == same {
 		return err

@@ -156,6 +156,7 @@ func (p *Pusher) put(ctx context.Context, f *file, stem string, as form, look *l
 			if err := look.free(as); err != nil {
 				return err
 			}
+			p.free()
 			if err := content.WriteTo(w, f.record(), stored.Seal{To: as.to, Told: f.told()}); err != nil {
 				return err
 			}
@@ -166,7 +167,7 @@ func (p *Pusher) put(ctx context.Context, f *file, stem string, as form, look *l
 			return nil
 		},
 		Confirm: func() error {
-			if err := look.owner(as); err != nil || turn == nil {
+			if err := p.confirm(ctx, look.owner(as)); err != nil || turn == nil {
 				return err
 			}
 			return turn()

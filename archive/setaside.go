@@ -28,6 +28,7 @@ func (p *Pusher) unlessSetAside(ctx context.Context, f *file, refusal error) err
 	if errors.Is(refusal, ErrLocal) {
 		return refusal // nothing was refused
 	}
+	p.refuses(refusal)
 	if sum, err := f.sum(); err == nil {
 		stem := f.cluster.SetAside(f.name, sum)
 		look := p.lookup(ctx, f, stem)

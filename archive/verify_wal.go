@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -274,44 +273,38 @@ func (r *verifying) wantedRefused(f StoredFile) bool {
 	return (r.Scope.Since.IsZero() || !f.ModTime.Before(r.Scope.Since)) && r.Scope.chosen(f.Stored)
 }
 
-// aside reads a file that was set aside: its name ends in digits that begin its
-// SHA-256.
+// aside reads a file that was set aside.
 func (r *verifying) aside(ctx context.Context, back *readBack, f StoredFile) error {
-	codec := stored.CodecOf(f.Stored)
-	stem := strings.TrimSuffix(path.Base(f.Stored), codec.Extension())
-	wrong, gone, err := r.read(ctx, func() error {
-		var sum [32]byte
-		c, _, err := back.decode(ctx, f.Stored, walname.MaxSegmentSize, io.Discard)
-		switch {
-		case errors.Is(err, crypt.ErrNoKey):
-			rec, err := back.sealed(ctx, f.Stored)
-			if err != nil {
-				return err
-			}
-			sum = rec.SHA256
-		case err != nil:
-			return err
-		default:
-			sum = c.Sum()
-		}
-		if codec == stored.Plain {
-			if err := back.vouched(ctx, f.Stored, sum); err != nil {
-				return err
-			}
-		} else if c != nil && !c.HasRecord {
-			return fmt.Errorf("%w: it carries no record", stored.ErrDamaged)
-		}
-		if name := path.Base(layout.Cluster{}.SetAside(walname.Name{}, sum)); !strings.HasSuffix(stem, name[len(name)-9:]) {
-			return fmt.Errorf("%w: its content has SHA-256 %x, which its name does not say", stored.ErrDamaged, sum[:4])
-		}
-		return nil
-	})
+	wrong, gone, err := r.read(ctx, func() error { return back.aside(ctx, f) })
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.Stored, err)
 	}
 	r.count(f.Size)
 	if wrong != nil && !gone {
 		r.fault(Fault{Kind: Damaged, File: f.Stored, What: oneReason(wrong)})
+	}
+	return nil
+}
+
+// aside reads a file that was set aside whole: its name ends in digits that begin
+// its SHA-256. Errors are those of wal.
+func (r *readBack) aside(ctx context.Context, f StoredFile) error {
+	codec := stored.CodecOf(f.Stored)
+	stem := strings.TrimSuffix(path.Base(f.Stored), codec.Extension())
+	c, _, err := r.decode(ctx, f.Stored, walname.MaxSegmentSize, io.Discard)
+	if err != nil {
+		return err
+	}
+	sum := c.Sum()
+	if codec == stored.Plain {
+		if err := r.vouched(ctx, f.Stored, sum); err != nil {
+			return err
+		}
+	} else if !c.HasRecord {
+		return fmt.Errorf("%w: it carries no record", stored.ErrDamaged)
+	}
+	if name := path.Base(layout.Cluster{}.SetAside(walname.Name{}, sum)); !strings.HasSuffix(stem, name[len(name)-9:]) {
+		return fmt.Errorf("%w: its content has SHA-256 %x, which its name does not say", stored.ErrDamaged, sum[:4])
 	}
 	return nil
 }

@@ -36,54 +36,58 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 // One flight of requests asks for the archive's identity, for the file in every
 // place and under every extension, and for the newer timelines.
 func (f *Fetcher) Get(ctx context.Context, r Request, begin func() (io.Writer, error)) error {
-	name, err := walname.Parse(r.Name)
-	if err != nil {
-		return transport.WithHint(fmt.Errorf("%w: %w", ErrName, err),
-			"restore_command passes the name as %f and the path as %p: walship fetch %f %p")
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	return Fetchers{f}.Get(ctx, r, begin)
+}
 
-	cluster, err := f.cluster(ctx, r)
-	if err != nil {
-		return err
-	}
-	q := f.question(ctx, r, name, cluster, begin)
-	identity := async.Go(func() (layout.Identity, error) { return f.identity(ctx, cluster) })
-	copies := q.open(ctx, q.places())
-	defer copies.close()
-	q.newer = async.Go(func() ([]walname.History, error) { return q.newerHistories(ctx) })
+// ask sends the questions out. What they come to, answer tells.
+func (q *question) ask(ctx context.Context) {
+	found := async.Go(func() (none struct{}, err error) {
+		q.cluster, err = q.Fetcher.cluster(ctx, q.Request)
+		return none, err
+	})
+	q.own = async.Go(func() (newer, error) {
+		if _, err := found.Wait(); err != nil {
+			return newer{}, err
+		}
+		return q.newerHistories(ctx)
+	})
+	q.asked = async.Go(func() (bool, error) {
+		if _, err := found.Wait(); err != nil {
+			return false, err
+		}
+		return q.answer(ctx)
+	})
+}
 
-	id, err := identity.Wait()
+// answer reports whether the archive has the file, as far as its folders tell. An
+// error is doubt.
+func (q *question) answer(ctx context.Context) (found bool, err error) {
+	identity := async.Go(func() (layout.Identity, error) { return q.identity(ctx, q.cluster) })
+	q.copies = q.open(ctx, q.places())
+	q.id, err = identity.Wait()
 	switch {
 	case err == nil:
-		q.segmentSize = id.SegmentSize
-		if own := q.size(); own != id.SegmentSize {
-			return transport.WithHint(
-				fmt.Errorf("%w: its segments have %d bytes, those of this cluster %d", ErrArchive, id.SegmentSize, own),
+		q.segmentSize = q.id.SegmentSize
+		if own := q.size(); own != q.id.SegmentSize {
+			return false, transport.WithHint(
+				fmt.Errorf("%w: its segments have %d bytes, those of this cluster %d", ErrArchive, q.id.SegmentSize, own),
 				"after pg_resetwal --wal-segsize a cluster has an archive of its own")
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		// Perhaps a folder that another tool has filled.
 		if err := q.flat(ctx); err != nil && !fault.Skip("fetch.identity") {
-			return err
+			return false, err
 		}
 	default:
-		return err
+		return false, err
 	}
-	found, err := q.deliverFirst(ctx, copies)
-	if found || err != nil {
-		return err
-	}
-	if err := q.guardGap(ctx); err != nil {
-		return err
-	}
-	if id.SystemID != 0 {
-		if err := q.kept(ctx); err != nil {
-			return err
+	for _, c := range q.copies.all {
+		_, err := c.file.Wait()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
 		}
 	}
-	return fmt.Errorf("%w: %s", ErrNotThere, name)
+	return false, nil
 }
 
 // question is a Request while it is being answered.
@@ -98,8 +102,15 @@ type question struct {
 	// ours reports whether the flat files in the root are this cluster's.
 	ours func() (bool, error)
 
-	// newer are the histories of the timelines above the file's own.
-	newer *async.Result[[]walname.History]
+	// newer returns the histories of the timelines above the file's own.
+	newer func() ([]walname.History, error)
+
+	own    *async.Result[newer] // what this archive and the data directory know of them
+	asked  *async.Result[bool]  // see answer, which sets what follows
+	id     layout.Identity      // zero: a flat folder
+	copies *copies
+
+	several *several // nil: what is asked ahead of a server
 }
 
 func (f *Fetcher) question(ctx context.Context, r Request, name walname.Name, cluster layout.Cluster, begin func() (io.Writer, error)) *question {

@@ -46,7 +46,7 @@ func (q *question) aim() (timeline walname.Timeline, latest bool) {
 // relevant are the newer timelines that recovery would go to: with an aim of its
 // own, only that one's.
 func (q *question) relevant() ([]walname.History, error) {
-	newer, err := q.newer.Wait()
+	newer, err := q.newer()
 	if err != nil || len(newer) == 0 {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func newest(newer []walname.History, tl walname.Timeline) []walname.History {
 // first; if that is not archived yet, it takes the old timeline's, replays rows
 // that the new timeline never had, and cannot go on.
 func (q *question) guardFork(ctx context.Context) error {
-	if !q.ForkGuard || q.name.Kind != walname.KindSegment || !q.recovering() || q.rewinding() {
+	if !q.mayBeLeft() {
 		return nil
 	}
 	histories, err := q.relevant()
@@ -111,6 +111,11 @@ func (q *question) guardFork(ctx context.Context) error {
 				h.Timeline, q.name.Timeline(), q.name.Timeline()))
 	}
 	return nil
+}
+
+// mayBeLeft reports whether the fork guard has a say in the file.
+func (q *question) mayBeLeft() bool {
+	return q.ForkGuard && q.name.Kind == walname.KindSegment && q.recovering() && !q.rewinding()
 }
 
 // shared is where h ceases to share q's timeline: the lowest switch point from
@@ -174,8 +179,12 @@ func (q *question) left(ctx context.Context, h walname.History) (string, error) 
 	return "segment " + fork.String(), nil
 }
 
-// archived reports whether the archive has the segment.
+// archived reports whether any archive has the segment.
 func (q *question) archived(ctx context.Context, s walname.Segment) (bool, error) {
+	return q.anywhere(func(q *question) (bool, error) { return q.archivedHere(ctx, s) })
+}
+
+func (q *question) archivedHere(ctx context.Context, s walname.Segment) (bool, error) {
 	other := &question{Fetcher: q.Fetcher, cluster: q.cluster, name: walname.Name{Kind: walname.KindSegment, Segment: s}}
 	for _, place := range other.places() {
 		_, err := q.Store.Head(ctx, place, 0)
@@ -207,7 +216,7 @@ func (q *question) guardGap(ctx context.Context) error {
 	case walname.KindSegment:
 		return q.guardSegmentGap(ctx)
 	case walname.KindHistory:
-		newer, err := q.newer.Wait()
+		newer, err := q.newer()
 		if err != nil {
 			return err
 		}
@@ -238,7 +247,11 @@ func (q *question) guardSegmentGap(ctx context.Context) error {
 	if q.atHand() {
 		return nil
 	}
-	later, ok, err := q.laterSegment(ctx)
+	var later walname.Segment
+	ok, err := q.anywhere(func(q *question) (ok bool, err error) {
+		later, ok, err = q.laterSegment(ctx)
+		return ok, err
+	})
 	if err != nil {
 		return err
 	}
@@ -303,23 +316,33 @@ func (q *question) beforeOwnFork(ctx context.Context) (bool, error) {
 			return q.beforeBegin(h), nil
 		}
 	}
-	n := walname.Name{Kind: walname.KindHistory, Segment: walname.Segment{Timeline: tl}}
+	var own walname.History
+	found, err := q.anywhere(func(q *question) (found bool, err error) {
+		own, found, err = q.ownHistory(ctx)
+		return found, err
+	})
+	return found && q.beforeBegin(own), err
+}
+
+// ownHistory is the archived history of the file's own timeline.
+func (q *question) ownHistory(ctx context.Context) (h walname.History, ok bool, err error) {
+	n := walname.Name{Kind: walname.KindHistory, Segment: walname.Segment{Timeline: q.name.Timeline()}}
 	other := &question{Fetcher: q.Fetcher, cluster: q.cluster, name: n}
 	for _, place := range other.places() {
 		h, err := q.readHistory(ctx, place, n)
 		if err == nil && isFlat(place) {
 			if ours, err := q.ours(); err != nil || !ours {
-				return false, err
+				return h, false, err
 			}
 		}
 		if err == nil {
-			return q.beforeBegin(h), nil
+			return h, true, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return false, err
+			return h, false, err
 		}
 	}
-	return false, nil
+	return h, false, nil
 }
 
 func (q *question) beforeBegin(h walname.History) bool {

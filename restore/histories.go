@@ -18,9 +18,9 @@ import (
 // newerHistories are the histories of the timelines above the file's own: those
 // in the data directory's WAL folder and those in the archive. Only a server
 // that recovers needs them.
-func (q *question) newerHistories(ctx context.Context) ([]walname.History, error) {
+func (q *question) newerHistories(ctx context.Context) (newer, error) {
 	if !q.recovering() {
-		return nil, nil
+		return newer{}, nil
 	}
 	known := make(map[walname.Timeline]bool)
 	var all []walname.History
@@ -37,32 +37,45 @@ func (q *question) newerHistories(ctx context.Context) ([]walname.History, error
 	own := async.Go(func() ([]string, error) { return q.listHistories(ctx) })
 	flat, err := q.flatHistories(ctx)
 	if err != nil {
-		return nil, err
+		return newer{}, err
 	}
 	names, err := own.Wait()
 	if err != nil {
-		return nil, err
+		return newer{}, err
 	}
+	damaged := make(map[walname.Timeline]error)
+	var of []walname.Timeline
 	var reading []*async.Result[walname.History]
 	for _, name := range names {
 		n, _ := layout.ParseStored(path.Base(name), stored.Extensions(stored.Written()))
 		if n.Timeline() > q.name.Timeline() && !known[n.Timeline()] {
+			of = append(of, n.Timeline())
 			reading = append(reading, async.Go(func() (walname.History, error) { return q.readHistory(ctx, name, n) }))
 		}
 	}
-	for _, r := range reading {
+	for i, r := range reading {
 		h, err := r.Wait()
-		if err != nil {
-			return nil, err
+		switch {
+		case errors.Is(err, stored.ErrDamaged):
+			damaged[of[i]] = err
+		case err != nil:
+			return newer{}, err
+		default:
+			all = append(all, h)
 		}
-		all = append(all, h)
 	}
 	for _, h := range flat {
 		if !known[h.Timeline] {
 			all = append(all, h)
 		}
 	}
-	return all, nil
+	return newer{all, damaged}, nil
+}
+
+// newer are timelines above the one that was asked for.
+type newer struct {
+	histories []walname.History
+	damaged   map[walname.Timeline]error // whose stored history file cannot be read
 }
 
 // listHistories names the stored history files of walship's own folder.

@@ -106,7 +106,7 @@ func (p *Prefetcher) Get(ctx context.Context, r Request, warn func(string), begi
 	if s == nil {
 		return f.Get(ctx, r, begin)
 	}
-	q.newer = s.histories(q)
+	q.newer = s.histories(q).Wait
 	if k := s.take(name.Segment); k != nil {
 		defer p.give(k)
 		select {
@@ -216,7 +216,11 @@ func (q *question) askNewer() *async.Result[[]walname.History] {
 	own.ours = sync.OnceValues(func() (bool, error) { return own.flatIsOurs(ctx) })
 	return async.Go(func() ([]walname.History, error) {
 		defer cancel()
-		return own.newerHistories(ctx)
+		n, err := own.newerHistories(ctx)
+		for _, why := range n.damaged {
+			return nil, why
+		}
+		return n.histories, err
 	})
 }
 

@@ -8,6 +8,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"walship/internal/crypt"
 	"walship/internal/pgdata"
@@ -39,6 +40,12 @@ type Fetcher struct {
 	// Warn is told, in one line, what the administrator should know of although
 	// the file was delivered.
 	Warn func(text string)
+
+	// Archive is what messages call the archive where there are several, and
+	// Patience how long it is waited for, if it says nothing, once another has the
+	// file; 0 is 2 seconds.
+	Archive  string
+	Patience time.Duration
 }
 
 // Request is one question of PostgreSQL's, or of a person.

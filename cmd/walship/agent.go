@@ -13,6 +13,7 @@ import (
 
 	"walship/internal/agent"
 	"walship/internal/config"
+	"walship/transport"
 )
 
 // agentIdle is how long an agent that a call has started stays without a call.
@@ -46,6 +47,10 @@ func (p *program) agentCommand() *cli.Command {
 			}
 			if err := conf.RequireArchive(); err != nil {
 				return err
+			}
+			if n := len(conf.Archives); n > 1 {
+				return transport.WithHint(fmt.Errorf("%w: %d archives are listed, and an agent serves one", config.ErrConfig, n),
+					"with several push and fetch make their own connections; the agent is of use with --archive URL only")
 			}
 			var idle time.Duration
 			if x.Bool("on-demand") {

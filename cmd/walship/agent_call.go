@@ -97,7 +97,7 @@ func final(r agent.Reply, hasty bool) bool {
 // outcome; otherwise the call does the work itself. An agent that is not there
 // is started, for the calls that follow. file is where to deliver to.
 func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Request, hasty bool, file *os.File) (answer agent.Reply, ok bool) {
-	if c.Agent != "auto" || !agent.Possible {
+	if !agentServes(c) {
 		return answer, false
 	}
 	r.Key, r.Timeout = agentKey(c), c.Timeout
@@ -124,6 +124,12 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 		p.warn(text)
 	}
 	return answer, true
+}
+
+// agentServes reports whether calls with this configuration go to an agent. One
+// serves one archive: with several each call makes its own connections.
+func agentServes(c *config.Config) bool {
+	return c.Agent == "auto" && agent.Possible && len(c.Archives) < 2
 }
 
 // outcome is the error that the answer stands for.
@@ -155,7 +161,7 @@ func (p *program) pushViaAgent(ctx context.Context, c *config.Config, data *pgda
 
 // fetchViaAgent is a fetch by the agent. done is false if the call has to do it.
 func (p *program) fetchViaAgent(ctx context.Context, c *config.Config, q restore.Request) (done bool, err error) {
-	if q.Data == nil || q.Mode == pgdata.ByHand || c.Agent != "auto" {
+	if q.Data == nil || q.Mode == pgdata.ByHand || !agentServes(c) {
 		return false, nil
 	}
 	d := restore.NewDelivery(q.Path)

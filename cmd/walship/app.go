@@ -66,6 +66,7 @@ func (p *program) commands() []*cli.Command {
 		p.checkCommand(),
 		p.verifyCommand(),
 		p.pruneCommand(),
+		p.syncCommand(),
 		p.agentCommand(),
 		p.agentStatusCommand(),
 		p.agentStopCommand(),

@@ -16,6 +16,7 @@ type commandLine struct {
 	command string
 	mode    string // the value of --mode
 	help    bool
+	twice   bool // --archive stands there more than once
 }
 
 // arrange reads the line once for each command that it may be about, with that
@@ -60,6 +61,7 @@ func arrangeWith(args []string, takesValue, commands map[string]bool) commandLin
 	var line commandLine
 	var flags, words []string
 	unknown := false
+	archives := 0
 	rest := args[1:]
 	for len(rest) > 0 {
 		arg := rest[0]
@@ -82,6 +84,8 @@ func arrangeWith(args []string, takesValue, commands map[string]bool) commandLin
 			flags = append(flags, value)
 		}
 		switch name {
+		case "archive":
+			archives++
 		case "mode":
 			line.mode = value
 		case "h", "help":
@@ -97,6 +101,7 @@ func arrangeWith(args []string, takesValue, commands map[string]bool) commandLin
 			break
 		}
 	}
+	line.twice = archives > 1
 	line.args = args[:1:1]
 	if len(words) > 0 {
 		line.command = words[0]

@@ -57,7 +57,7 @@ func (p *program) backupCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			conf, err := load(x)
+			conf, err := p.loadOne(x)
 			if err != nil {
 				return err
 			}

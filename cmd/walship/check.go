@@ -67,6 +67,8 @@ type finding struct {
 	health health
 	text   string
 	hint   string
+
+	archive string // where there are several, the one that it is about
 }
 
 // verdict is the outcome of a check that was carried out. Its report has been
@@ -147,7 +149,7 @@ func (c *checkup) say(name string, h health, format string, args ...any) {
 
 // fail is say for an error, with the advice that comes with it.
 func (c *checkup) fail(name string, h health, err error) {
-	c.findings = append(c.findings, finding{name, h, oneLine(err.Error()), oneLine(advice(err))})
+	c.findings = append(c.findings, finding{name: name, health: h, text: oneLine(err.Error()), hint: oneLine(advice(err))})
 }
 
 // hint adds advice to the last finding.
@@ -189,13 +191,54 @@ func (c *checkup) run() error {
 	if c.data != nil {
 		c.cluster = layout.Cluster{SystemID: c.data.Control.SystemID}
 	}
-	if c.store, err = open(ctx, conf, silencePatient); err != nil {
+	all, done, err := openEach(ctx, conf, silencePatient)
+	if err != nil {
 		c.fail("archive", critical, err)
 		return nil
 	}
-	defer c.store.Close()
-
+	defer done()
 	c.checkAgent(ctx)
+	if err := c.checkEach(ctx, all); err != nil {
+		return err
+	}
+	if !c.x.Bool("archive-only") {
+		if err := c.checkServer(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEach checks every archive. The figures, and what the server is compared
+// with, are those of the first.
+func (c *checkup) checkEach(ctx context.Context, all []named) error {
+	for i, a := range all {
+		one := c
+		if i > 0 {
+			one = &checkup{program: c.program, limits: c.limits, x: c.x, now: time.Now(), data: c.data, figures: figures{}}
+			if c.data != nil {
+				one.cluster = c.cluster
+			}
+		}
+		before := len(one.findings)
+		one.store = a.store
+		one.conf = a.conf
+		err := one.checkArchive(ctx)
+		if err != nil {
+			return err
+		}
+		for j := before; len(all) > 1 && j < len(one.findings); j++ {
+			one.findings[j].archive = a.name
+		}
+		if i > 0 {
+			c.findings = append(c.findings, one.findings...)
+		}
+	}
+	return nil
+}
+
+// checkArchive checks the archive.
+func (c *checkup) checkArchive(ctx context.Context) error {
 	reachable, err := c.choose(ctx)
 	if err != nil {
 		return err
@@ -206,11 +249,6 @@ func (c *checkup) run() error {
 	if reachable {
 		c.checkSpace(ctx)
 		c.look(ctx)
-	}
-	if !c.x.Bool("archive-only") {
-		if err := c.checkServer(ctx); err != nil {
-			return err
-		}
 	}
 	return nil
 }

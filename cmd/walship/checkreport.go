@@ -54,7 +54,7 @@ func (c *checkup) summary(worst health) string {
 	for _, h := range []health{critical, unknown, warning} {
 		for _, f := range c.findings {
 			if f.health == h {
-				bad = append(bad, f.name+": "+f.text)
+				bad = append(bad, f.name+": "+f.where()+f.text)
 			}
 		}
 	}
@@ -72,6 +72,14 @@ func (c *checkup) summary(worst health) string {
 	return "all is well"
 }
 
+// where names the archive that the finding is about, if there are several.
+func (f finding) where() string {
+	if f.archive == "" {
+		return ""
+	}
+	return f.archive + ": "
+}
+
 // reportText writes the summary with figures behind it, as monitoring plugins
 // do, and then a line for each check.
 func (c *checkup) reportText(worst health) {
@@ -80,7 +88,7 @@ func (c *checkup) reportText(worst health) {
 	c.print("%s%s", p.grade(worst, line), c.figures.perfData())
 	for _, f := range c.findings {
 		mark := map[health]string{healthy: "ok", warning: "WARNING", critical: "CRITICAL", unknown: "UNKNOWN"}[f.health]
-		for i, text := range wrapped(c.short(f.text), p.width-21) {
+		for i, text := range wrapped(c.short(f.where()+f.text), p.width-21) {
 			if i > 0 {
 				c.print("%21s%s", "", text)
 				continue
@@ -156,6 +164,8 @@ type jsonFinding struct {
 	Status string `json:"status"`
 	Text   string `json:"text"`
 	Hint   string `json:"hint,omitempty"`
+
+	Archive string `json:"archive,omitempty"` // of several
 }
 
 func (c *checkup) reportJSON(worst health) error {
@@ -170,7 +180,7 @@ func (c *checkup) reportJSON(worst health) error {
 		j.Cluster = c.cluster.Folder()
 	}
 	for _, f := range c.findings {
-		j.Checks = append(j.Checks, jsonFinding{f.name, f.health.String(), f.text, f.hint})
+		j.Checks = append(j.Checks, jsonFinding{f.name, f.health.String(), f.text, f.hint, f.archive})
 	}
 	e := json.NewEncoder(c.out)
 	e.SetIndent("", "  ")

@@ -55,6 +55,7 @@ func (p *program) fetchCommand() *cli.Command {
 				GapGuard:    !x.Bool("no-gap-guard"),
 				Keys:        keys(conf),
 				HeaderCheck: conf.HeaderCheck,
+				Patience:    conf.Silence,
 				Warn:        p.warn,
 			}
 			r := restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode}
@@ -89,11 +90,10 @@ func fetch(ctx context.Context, f *restore.Fetcher, conf *config.Config, r resto
 }
 
 func fetchOnce(ctx context.Context, f *restore.Fetcher, conf *config.Config, r restore.Request) error {
-	s, err := open(ctx, conf, silenceFor(r.Mode))
+	all, done, err := openEach(ctx, conf, silenceFor(r.Mode))
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	f.Store = s
-	return f.Fetch(ctx, r)
+	defer done()
+	return fetchersOf(f, all).Fetch(ctx, r)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -22,7 +23,8 @@ func (p *program) initCommand() *cli.Command {
 			"user that PostgreSQL runs as. An archive that exists already is left as it is,\n" +
 			"but for recipients that the command line names: what is stored from then on is\n" +
 			"encrypted to them, and to nobody else. What is stored already stays as it is, so\n" +
-			"keep the old keys as long as it. See docs/encryption.md.",
+			"keep the old keys as long as it. See docs/encryption.md. If the configuration\n" +
+			"lists several archives, it makes all of them.",
 		Flags: append(common(), dataFlag(),
 			&cli.StringSliceFlag{Name: "recipient", Usage: "encrypt to this recipient, as age -r takes it: age1…, age1pq1…, \"ssh-ed25519 …\", \"ssh-rsa …\"; may be given several times"}),
 		Action: func(x *cli.Context) error {
@@ -37,13 +39,6 @@ func (p *program) initCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := p.limited(x.Context, conf)
-			defer cancel()
-			s, err := open(ctx, conf, silencePatient)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
 			data, err := dataDir(x.String("D"), "")
 			if err != nil {
 				return err
@@ -51,28 +46,61 @@ func (p *program) initCommand() *cli.Command {
 			if data == nil {
 				return errNoDataDir()
 			}
-			id, existed, err := archive.Init(ctx, s, data, stored.Codec(conf.Codec), to)
+			ctx, cancel := p.limited(x.Context, conf)
+			defer cancel()
+			all, done, err := openEach(ctx, conf, silencePatient)
 			if err != nil {
 				return err
 			}
-			if existed && named {
-				var was layout.Identity
-				if id, was, err = archive.SetRecipients(ctx, s, layout.Cluster{SystemID: id.SystemID}, to); err != nil {
-					return err
-				}
-				p.sayRotated(id, was)
-			}
-			what := "made"
-			if existed {
-				what = "exists already:"
-			}
-			p.print("%s the archive of cluster %d, segments of %d MB, stored as %s%s", what, id.SystemID, id.SegmentSize>>20, id.Codec, sealedText(id.RecipientList()))
-			if configured, err := crypt.ParseRecipients(id.RecipientList()); err == nil && existed && !named && to != nil && !configured.Same(to) {
-				p.warn("the setting recipients names others than the archive does, which stays as it is; walship init --recipient … changes it")
-			}
-			return nil
+			defer done()
+			return p.initEach(ctx, all, data, to, named)
 		},
 	}
+}
+
+// initEach makes all archives, each of them whatever becomes of the others. The
+// error is that of the first that could not be made.
+func (p *program) initEach(ctx context.Context, all []named, data *pgdata.Dir, to *crypt.Recipients, anew bool) (first error) {
+	for _, a := range all {
+		at := ""
+		if len(all) > 1 {
+			at = a.name + ": "
+		}
+		err := p.initOne(ctx, a, at, data, to, anew)
+		switch {
+		case err != nil && first == nil:
+			first = fmt.Errorf("%s%w", at, err)
+		case err != nil:
+			p.say("init: %s%v", at, err)
+			p.hint(advice(err))
+		}
+	}
+	return first
+}
+
+// initOne makes one archive; anew says that the recipients are also for one that
+// exists.
+func (p *program) initOne(ctx context.Context, a named, at string, data *pgdata.Dir, to *crypt.Recipients, anew bool) error {
+	id, existed, err := archive.Init(ctx, a, data, stored.Codec(a.conf.Codec), to)
+	if err != nil {
+		return err
+	}
+	if existed && anew {
+		var was layout.Identity
+		if id, was, err = archive.SetRecipients(ctx, a, layout.Cluster{SystemID: id.SystemID}, to); err != nil {
+			return err
+		}
+		p.sayRotated(id, was)
+	}
+	what := "made"
+	if existed {
+		what = "exists already:"
+	}
+	p.print("%s%s the archive of cluster %d, segments of %d MB, stored as %s%s", at, what, id.SystemID, id.SegmentSize>>20, id.Codec, sealedText(id.RecipientList()))
+	if configured, err := crypt.ParseRecipients(id.RecipientList()); err == nil && existed && !anew && to != nil && !configured.Same(to) {
+		p.warn(at + "the setting recipients names others than the archive does, which stays as it is; walship init --recipient … changes it")
+	}
+	return nil
 }
 
 // initRecipients are those to whom an archive's files are to be encrypted; nil if

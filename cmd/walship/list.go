@@ -114,7 +114,7 @@ func parseSince(text string, now time.Time, zone *time.Location) (time.Time, err
 
 // reader opens the archive to look at it; done closes it.
 func (p *program) reader(x *cli.Context) (s store, done func(), err error) {
-	conf, err := load(x)
+	conf, err := p.loadOne(x)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -35,7 +35,12 @@ func run(args []string, stdout, stderr *os.File) int {
 	ctx, stop := catchSignals(context.Background(), caller)
 	defer stop()
 
-	err := newApp(&program{v, caller}).RunContext(ctx, line.args)
+	var err error
+	if line.twice { // the last one alone would count
+		err = usage("--archive is given more than once; several archives stand in the configuration file: archives = [\"URL\", \"URL\"]")
+	} else {
+		err = newApp(&program{v, caller}).RunContext(ctx, line.args)
+	}
 	code := caller.code(err)
 	if s := signalOf(ctx); s != nil && err != nil {
 		if code = caller.signalCode(s); code != exitTerminated {

@@ -63,7 +63,7 @@ func (p *program) prune(x *cli.Context) error {
 	if asks && (x.Bool("json") || !isTerminal(os.Stdin) || !isTerminal(p.err)) {
 		return transport.WithHint(usage("there is no terminal to ask on"), "--yes removes without asking, --dry-run shows what would go")
 	}
-	conf, err := load(x)
+	conf, err := p.loadOne(x)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"walship/archive"
 	"walship/internal/config"
 	"walship/internal/fault"
-	"walship/internal/stored"
 )
 
 func (p *program) pushCommand() *cli.Command {
@@ -18,7 +17,8 @@ func (p *program) pushCommand() *cli.Command {
 		Usage:     "put a WAL file into the archive (for archive_command)",
 		ArgsUsage: "PATH NAME",
 		Description: "archive_command = 'walship push %p %f'\n\n" +
-			"Exits 0 only when this very content is in the archive, on stable storage.\n" +
+			"Exits 0 only when this very content is in the archive, on stable storage; in\n" +
+			"all of them if the configuration lists several.\n" +
 			"Otherwise PostgreSQL keeps the file and asks again; the exit code says why:\n\n" +
 			"   2 command line            3 configuration         4 name or content refused\n" +
 			"   5 other content archived  6 restored copy         7 archive not usable\n" +
@@ -52,13 +52,15 @@ func (p *program) pushCommand() *cli.Command {
 					return err
 				}
 			}
-			pusher, done, err := p.pusherTo(ctx, conf, silence)
+			pushers, done, err := p.pushersTo(ctx, conf, silence)
 			if err != nil {
 				return err
 			}
 			defer done()
-			pusher.CloneGuard = !x.Bool("no-clone-guard")
-			return pusher.Push(ctx, data, arg[0], arg[1])
+			for _, pusher := range pushers {
+				pusher.CloneGuard = !x.Bool("no-clone-guard")
+			}
+			return pushers.Push(ctx, data, arg[0], arg[1])
 		},
 	}
 }
@@ -67,37 +69,32 @@ func dataFlag() cli.Flag {
 	return &cli.StringFlag{Name: "D", Aliases: []string{"pgdata"}, Usage: "data directory, instead of the working directory or $PGDATA"}
 }
 
-// pusher loads the configuration and opens the archive for writing; done closes it.
-func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
+// pushers loads the configuration and opens the archives for writing; done closes
+// them.
+func (p *program) pushers(x *cli.Context, silence time.Duration) (pushers archive.Pushers, done func(), err error) {
 	conf, err := load(x)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := p.limited(x.Context, conf)
-	pusher, closed, err := p.pusherTo(ctx, conf, silence)
+	pushers, closed, err := p.pushersTo(ctx, conf, silence)
 	if err != nil {
 		cancel()
 		return nil, nil, err
 	}
 	x.Context = ctx
-	return pusher, func() { cancel(); closed() }, nil
+	return pushers, func() { cancel(); closed() }, nil
 }
 
-// pusherTo opens the configured archive for writing; done closes it.
-func (p *program) pusherTo(ctx context.Context, conf *config.Config, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
+// pushersTo opens the configured archives for writing; done closes them.
+func (p *program) pushersTo(ctx context.Context, conf *config.Config, silence time.Duration) (pushers archive.Pushers, done func(), err error) {
 	to, err := recipients(conf)
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := open(ctx, conf, silence)
+	all, done, err := openEach(ctx, conf, silence)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &archive.Pusher{
-		Store:       s,
-		Codec:       stored.Codec(conf.Codec),
-		Recipients:  to,
-		HeaderCheck: conf.HeaderCheck,
-		Warn:        p.warn,
-	}, func() { _ = s.Close() }, nil
+	return p.pushersOf(all, to), done, nil
 }

@@ -74,7 +74,7 @@ func (p *program) restore(x *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	conf, err := load(x)
+	conf, err := p.loadOne(x)
 	if err != nil {
 		return err
 	}

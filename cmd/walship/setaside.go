@@ -21,7 +21,7 @@ func (p *program) setAsideCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			pusher, done, err := p.pusher(x, silencePatient)
+			pushers, done, err := p.pushers(x, silencePatient)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func (p *program) setAsideCommand() *cli.Command {
 				}
 				path = filepath.Join(data.WALDir(), arg[0])
 			}
-			kept, err := pusher.SetAside(x.Context, data, path, arg[0])
+			kept, err := pushers.SetAside(x.Context, data, path, arg[0])
 			if err != nil {
 				return err
 			}

@@ -178,6 +178,10 @@ func (s *setup) remember(values ...[2]string) error {
 	}
 	for _, v := range values {
 		name, value := v[0], v[1]
+		if list, ok := have["archives"]; ok && name == "archive" {
+			return transport.WithHint(fmt.Errorf("%w: %s lists several archives, %s", config.ErrConfig, list.Origin, list.Text),
+				"edit the list itself, and leave --archive out")
+		}
 		old := have[name]
 		if old.Text == value && (old.Origin != "default" || old.Text != "") {
 			continue

@@ -313,22 +313,31 @@ func (s *setup) passfile(v pgdata.Version) string {
 
 // makeArchive makes the cluster's part of the archive.
 func (s *setup) makeArchive(ctx context.Context, data *pgdata.Dir) error {
+	for _, one := range s.conf.Each() {
+		if err := s.makeOne(ctx, one, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *setup) makeOne(ctx context.Context, conf *config.Config, data *pgdata.Dir) error {
 	if s.dry {
-		s.line("archive", "%s: the cluster's folder would be made if it is not there", config.MaskURL(s.conf.Archive))
+		s.line("archive", "%s: the cluster's folder would be made if it is not there", config.MaskURL(conf.Archive))
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.conf.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, conf.Timeout)
 	defer cancel()
-	store, err := open(ctx, s.conf, silencePatient)
+	store, err := open(ctx, conf, silencePatient)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	to, err := recipients(s.conf)
+	to, err := recipients(conf)
 	if err != nil {
 		return err
 	}
-	id, existed, err := archive.Init(ctx, store, data, stored.Codec(s.conf.Codec), to)
+	id, existed, err := archive.Init(ctx, store, data, stored.Codec(conf.Codec), to)
 	if err != nil {
 		if errors.Is(err, transport.ErrHostKey) || errors.Is(err, transport.ErrLogin) {
 			return transport.WithHint(err, "walship setup ssh leads to a login that works")
@@ -337,10 +346,10 @@ func (s *setup) makeArchive(ctx context.Context, data *pgdata.Dir) error {
 	}
 	if !existed {
 		s.changed++
-		s.line("archive", "made at %s, stored as %s%s", config.MaskURL(s.conf.Archive), id.Codec, sealedText(id.RecipientList()))
+		s.line("archive", "made at %s, stored as %s%s", config.MaskURL(conf.Archive), id.Codec, sealedText(id.RecipientList()))
 		return nil
 	}
-	s.line("archive", "%s", config.MaskURL(s.conf.Archive))
+	s.line("archive", "%s", config.MaskURL(conf.Archive))
 	return nil
 }
 

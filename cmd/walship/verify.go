@@ -62,7 +62,7 @@ func (p *program) verify(x *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	conf, err := load(x)
+	conf, err := p.loadOne(x)
 	if err != nil {
 		return err
 	}
@@ -161,11 +161,13 @@ func parseShare(text string) (float64, error) {
 // maxJobs bounds the memory that --jobs may take: some megabytes for each.
 const maxJobs = 256
 
-func verifyJobs(x *cli.Context, conf *config.Config) (int, error) {
+func verifyJobs(x *cli.Context, confs ...*config.Config) (int, error) {
 	if !x.IsSet("jobs") {
 		jobs := runtime.GOMAXPROCS(0)
-		if strings.HasPrefix(conf.Archive, "sftp:") { // for the way there and back
-			jobs = max(jobs, 4)
+		for _, conf := range confs {
+			if strings.HasPrefix(conf.Archive, "sftp:") { // for the way there and back
+				jobs = max(jobs, 4)
+			}
 		}
 		return jobs, nil
 	}

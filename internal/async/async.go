@@ -25,3 +25,6 @@ func (r *Result[T]) Wait() (T, error) {
 	<-r.done
 	return r.value, r.err
 }
+
+// Done is closed once run has returned.
+func (r *Result[T]) Done() <-chan struct{} { return r.done }

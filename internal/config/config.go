@@ -22,7 +22,8 @@ var ErrConfig = errors.New("configuration")
 // Config is the effective configuration. It is not changed after Load and may
 // be read concurrently.
 type Config struct {
-	Archive     string        // URL as given, password included; "" = not set
+	Archive     string        // URL as given, password included; "" = not set; the first of Archives
+	Archives    []string      // every archive in force, in the order of the file; empty if Archive is
 	SSHKey      string        // path of a private key; "" = leave it to ssh_config and the ssh agent
 	KnownHosts  string        // path; "" = leave it to ssh_config
 	Agent       string        // "off" or "auto"
@@ -48,7 +49,7 @@ type Config struct {
 
 // Value is one setting as `walship config` shows it.
 type Value struct {
-	Name   string // as in the file
+	Name   string // as in the file; "archives" stands for archive where the file lists several
 	Text   string // safe to show: a password in a URL is masked; "" = not set
 	Origin string // "flag --timeout", "environment WALSHIP_TIMEOUT", "/etc/walship/walship.toml:3" or "default"
 	Secret bool   // the setting may hold a password
@@ -146,7 +147,7 @@ func (l *loader) load() error {
 			if err != nil {
 				return fmt.Errorf("%s %q (%s): %w", s.Name, s.shown(text), origin, err)
 			}
-			value.Text, value.raw, value.Origin = s.shown(raw), raw, origin
+			value.Name, value.Text, value.raw, value.Origin = s.Name, s.shown(raw), raw, origin
 			return nil
 		}
 		if s.Default != "" {
@@ -156,7 +157,11 @@ func (l *loader) load() error {
 		}
 		if e, ok := file[s.Name]; ok {
 			origin := fmt.Sprintf("%s:%d", printable(l.config.File), e.line)
-			if err := take(e.text, origin, filepath.Dir(l.config.File)); err != nil {
+			if e.list != nil {
+				if err := l.applyList(s, e.list, &value, origin); err != nil {
+					return err
+				}
+			} else if err := take(e.text, origin, filepath.Dir(l.config.File)); err != nil {
 				return err
 			}
 		}

@@ -15,6 +15,9 @@ func (c *Config) Environ() ([]string, error) {
 		if v.Name == "config" {
 			text = c.File
 		}
+		if v.Name == archivesKey { // the file lists them
+			continue
+		}
 		if text == "" || v.Origin == "default" && v.Name != "config" {
 			continue
 		}

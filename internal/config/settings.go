@@ -36,7 +36,7 @@ func (s Setting) Env() string { return "WALSHIP_" + strings.ToUpper(s.Name) }
 func Settings() []Setting {
 	return []Setting{
 		{Name: "config", path: true, outside: true, Usage: "configuration file, instead of the first walship.toml in ~/.config/walship or /etc/walship", set: text(func(c *Config) *string { return &c.File })},
-		{Name: "archive", Secret: true, Usage: "URL of the archive: sftp://USER@HOST/PATH or file:///PATH", set: text(func(c *Config) *string { return &c.Archive })},
+		{Name: "archive", Secret: true, Usage: "URL of the archive: sftp://USER@HOST/PATH or file:///PATH; it takes the place of all that the file lists", set: archive},
 		{Name: "ssh_key", path: true, Usage: "private key to log in with, instead of those of ssh_config and the ssh agent", set: text(func(c *Config) *string { return &c.SSHKey })},
 		{Name: "known_hosts", path: true, Usage: "file with the host keys to trust, instead of ssh_config's", set: text(func(c *Config) *string { return &c.KnownHosts })},
 		{Name: "agent", Default: "off", Words: []string{"off", "auto"}, Usage: "auto: push and fetch hand their work to an agent that keeps the connection open and works ahead, and start one if there is none", set: text(func(c *Config) *string { return &c.Agent })},

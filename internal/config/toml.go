@@ -15,7 +15,8 @@ import (
 // entry is one setting of a file.
 type entry struct {
 	text string
-	line int // from 1
+	list []string // of archives, instead of text; nil for any other setting
+	line int      // from 1
 }
 
 // parse returns the settings of the file called name, by their names. A key that
@@ -44,6 +45,17 @@ func parse(name string, data []byte) (map[string]entry, error) {
 	entries := map[string]entry{}
 	for _, k := range keys {
 		place := fmt.Sprintf("%s:%d", printable(name), k.line)
+		if k.name == archivesKey {
+			list, err := listOf(k.value)
+			if err != nil {
+				return nil, fmt.Errorf("%s (%s): %w", k.name, place, err)
+			}
+			if other, ok := entries["archive"]; ok {
+				return nil, bothArchives(name, k.line, other.line)
+			}
+			entries["archive"] = entry{list: list, line: k.line}
+			continue
+		}
 		i := slices.IndexFunc(known, func(s Setting) bool { return s.Name == k.name })
 		if i < 0 {
 			return nil, fmt.Errorf("%s: %s", place, unknownKey(k.name, k.value, known))
@@ -52,7 +64,10 @@ func parse(name string, data []byte) (map[string]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s (%s): %w", k.name, place, err)
 		}
-		entries[k.name] = entry{text, k.line}
+		if other, ok := entries[k.name]; ok {
+			return nil, bothArchives(name, other.line, k.line)
+		}
+		entries[k.name] = entry{text: text, line: k.line}
 	}
 	return entries, nil
 }

@@ -1,0 +1,256 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"sync/atomic"
+
+	"walship/internal/basebackup"
+	"walship/internal/fault"
+	"walship/internal/stored"
+	"walship/transport"
+)
+
+// missingBackup is a base backup that From has and To has not, or not whole.
+type missingBackup struct {
+	Backup
+	sizes map[string]int64 // of the files that To has of it
+	there int64            // bytes of them
+}
+
+// missingBackups are those that are to be copied, the newest first.
+func (r *syncing) missingBackups(ctx context.Context) (all []missingBackup, err error) {
+	t := &taker{Reader: r.From, inv: &Inventory{Cluster: r.Cluster}}
+	if err := t.backups(ctx); err != nil {
+		return nil, r.from(err)
+	}
+	inv := t.finish()
+	for i := len(inv.Backups) - 1; i >= 0; i-- {
+		b := missingBackup{Backup: inv.Backups[i], sizes: make(map[string]int64)}
+		if b.Manifest == nil && b.Damage == "" {
+			continue // in progress, or what is left of one
+		}
+		err := r.To.List(ctx, basebackup.Folder(r.Cluster, b.ID), func(e transport.FileInfo) error {
+			b.sizes[e.Name] = e.Size
+			b.there += e.Size
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, r.to(err)
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// backups copies the base backups, one after the other, several files at once.
+func (r *syncing) backups(ctx context.Context) error {
+	all, err := r.missingBackups(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range all {
+		folder := basebackup.Folder(r.Cluster, b.ID)
+		manifest := path.Join(folder, basebackup.ManifestFile)
+		if b.Manifest == nil {
+			r.damaged(manifest, errors.New(b.Damage))
+			continue
+		}
+		c := &backupCopy{syncing: r, missingBackup: b, folder: folder}
+		if err := c.run(ctx, manifest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// backupCopy is one base backup that is being copied.
+type backupCopy struct {
+	*syncing
+	missingBackup
+	folder string
+	failed atomic.Bool // a file is damaged: the manifest must not come
+}
+
+func (c *backupCopy) run(ctx context.Context, manifest string) error {
+	text, err := c.From.Head(ctx, manifest, basebackup.MaxManifestSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.was(&c.done.Gone)
+		return nil
+	}
+	if err != nil {
+		return c.from(err)
+	}
+	if _, there := c.sizes[basebackup.ManifestFile]; there {
+		return c.compareManifest(ctx, manifest, text.Data)
+	}
+	if err := c.do(ctx, c.all); err != nil || c.failed.Load() {
+		return err
+	}
+	c.mu.Lock()
+	c.done.Backups++
+	c.mu.Unlock()
+	if c.DryRun {
+		c.copied(text.Size)
+		return nil
+	}
+	fault.At("sync.backup")
+	err = c.patiently(ctx, func() error { return c.to(c.To.Put(ctx, manifest, bytesOf(text.Data))) })
+	if errors.Is(err, fs.ErrExist) {
+		return c.compareManifest(ctx, manifest, text.Data)
+	}
+	if err == nil {
+		c.copied(text.Size)
+	}
+	return err
+}
+
+// compareManifest compares a backup that To has: its manifest vouches for the
+// rest.
+func (c *backupCopy) compareManifest(ctx context.Context, manifest string, ours []byte) error {
+	theirs, err := c.To.Head(ctx, manifest, basebackup.MaxManifestSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return c.to(err)
+	case string(theirs.Data) == string(ours):
+		return nil
+	}
+	if _, err := basebackup.ParseManifest(theirs.Data, c.ID); err != nil {
+		c.torn(manifest, err)
+		return nil
+	}
+	c.fault(SyncFault{Conflict, c.ToName, manifest, "another base backup of the same name is there", meansConflict})
+	return nil
+}
+
+// all gives every file of the backup to be copied. A list is acted on only when
+// all of it has been read and is right.
+func (c *backupCopy) all(ctx context.Context, give func(syncJob) bool) error {
+	back := newReadBack(c.From, c.inv, false)
+	defer back.close()
+	refs := append([]basebackup.Ref(nil), c.Manifest.Lists...)
+	for _, ref := range []*basebackup.Ref{c.Manifest.Config, c.Manifest.ServerManifest} {
+		if ref != nil {
+			refs = append(refs, *ref)
+		}
+	}
+	for _, ref := range refs {
+		if !give(func(ctx context.Context, back *readBack) error { return c.one(ctx, back, ref) }) {
+			return context.Cause(ctx)
+		}
+	}
+	for _, list := range c.Manifest.Lists {
+		var parts []basebackup.Ref
+		name := path.Join(c.folder, list.Name)
+		err := c.patiently(ctx, func() error {
+			parts = nil
+			return back.ref(ctx, name, list, func(content io.Reader) error {
+				return basebackup.ReadParts(content, func(p basebackup.Part) error {
+					parts = append(parts, p.Ref)
+					return nil
+				})
+			})
+		})
+		switch {
+		case err != nil && lasting(err):
+			c.failed.Store(true) // copying it says why
+			return nil
+		case err != nil:
+			return c.from(fmt.Errorf("%s: %w", name, err))
+		}
+		for _, ref := range parts {
+			if !give(func(ctx context.Context, back *readBack) error { return c.one(ctx, back, ref) }) {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// one copies a file that is vouched for, unless To has it.
+func (c *backupCopy) one(ctx context.Context, back *readBack, ref basebackup.Ref) error {
+	name := path.Join(c.folder, ref.Name)
+	if _, there := c.sizes[ref.Name]; there {
+		return c.there(ctx, back, ref)
+	}
+	if c.DryRun {
+		c.copied(ref.StoredSize)
+		return nil
+	}
+	var wrong error
+	err := c.patiently(ctx, func() error {
+		wrong = nil
+		err := c.To.Put(ctx, name, transport.Source{Write: func(w io.WriterAt) (err error) {
+			wrong, err = c.through(ctx, back, w, func() error {
+				return back.ref(ctx, name, ref, func(io.Reader) error { return nil })
+			})
+			return cmp.Or(err, wrong)
+		}})
+		if wrong != nil {
+			return wrong
+		}
+		return c.to(err)
+	})
+	switch {
+	case err == nil:
+		fault.At("sync.copied")
+		c.copied(ref.StoredSize)
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case wrong != nil && lasting(wrong):
+		c.failed.Store(true)
+		c.damaged(name, wrong)
+		return nil
+	case wrong != nil:
+		return c.from(fmt.Errorf("%s: %w", name, wrong))
+	case errors.Is(err, fs.ErrExist):
+		return c.there(ctx, back, ref)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// there checks a file that To has of a backup that is not whole there: what an
+// earlier call has left is right.
+func (c *backupCopy) there(ctx context.Context, back *readBack, ref basebackup.Ref) error {
+	name := path.Join(c.folder, ref.Name)
+	err := c.patiently(ctx, func() error { return c.thereOnce(ctx, back, name, ref) })
+	switch {
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, stored.ErrDamaged):
+		c.failed.Store(true)
+		c.torn(name, err)
+		return nil
+	}
+	return c.to(fmt.Errorf("%s: %w", name, err))
+}
+
+func (c *backupCopy) thereOnce(ctx context.Context, back *readBack, name string, ref basebackup.Ref) error {
+	if stored.CodecOf(name) == stored.Plain { // nothing but its content tells what it is
+		back.store, back.read = c.To, nil
+		defer func() { back.store, back.read = c.From, c.Read }()
+		return back.ref(ctx, name, ref, func(io.Reader) error { return nil })
+	}
+	head, err := c.To.Head(ctx, name, stored.HeadSize)
+	if err != nil {
+		return err
+	}
+	record, err := stored.ParseHead(head.Data, head.Size)
+	switch {
+	case errors.Is(err, stored.ErrNoRecord):
+		return fmt.Errorf("%w: it carries no record", stored.ErrDamaged)
+	case err != nil:
+		return err
+	case head.Size != ref.StoredSize || record.SHA256 != [32]byte(ref.SHA256):
+		return fmt.Errorf("%w: it is not the file that the backup's list vouches for", stored.ErrDamaged)
+	}
+	return nil
+}
