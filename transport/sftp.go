@@ -26,6 +26,7 @@ type SFTP struct {
 	durability Durability
 	dial       func() (*session, error)
 	redial     bool
+	appendOnly bool
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
@@ -60,7 +61,7 @@ func (s *session) close() {
 // ctx bounds the life of the store: when it ends, so do its connections.
 func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial}
+	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial, appendOnly: o.AppendOnly}
 	s.dial = func() (*session, error) { return dialSession(ctx, u, o) }
 	s.current = s.connect()
 	return s
@@ -199,9 +200,10 @@ func dialSession(ctx context.Context, u URL, o SSH) (*session, error) {
 			`the archive host's log says why; see whether its sshd_config has the line "Subsystem sftp internal-sftp", and whether a ChrootDirectory and all folders above it belong to root and only root can write to them`)
 	}
 	// Behind an OpenSSH server there may be another's SFTP server; none other
-	// has been seen to announce all of these.
-	own := strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_") &&
-		c.Has("fstatvfs@openssh.com") && c.Has("posix-rename@openssh.com")
+	// has been seen to announce all of these. An account that may not rename is
+	// not told of posix-rename.
+	own := strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_") && c.Has("fstatvfs@openssh.com") &&
+		(c.Has("posix-rename@openssh.com") || c.Has("hardlink@openssh.com") && c.Has("fsync@openssh.com"))
 	return &session{Client: c, conn: conn, forget: forget, openSSH: own}, nil
 }
 

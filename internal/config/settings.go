@@ -39,6 +39,7 @@ func Settings() []Setting {
 		{Name: "timeout", Default: "2m", Usage: "longest that a whole call may take", set: duration(func(c *Config) *time.Duration { return &c.Timeout })},
 		{Name: "silence", Default: "auto", Usage: "longest that the archive may say nothing; auto: the mode decides", set: autoDuration(func(c *Config) *time.Duration { return &c.Silence })},
 		{Name: "durability", Default: "full", Words: []string{"full", "file", "none"}, Usage: "what the archive must promise: full; file, without the folder's sync; or none", set: text(func(c *Config) *string { return &c.Durability })},
+		{Name: "append_only", Default: "off", Words: []string{"on", "off"}, Usage: "on: the account may only add to the archive; see walship setup ssh --append-only", set: onOff(func(c *Config) *bool { return &c.AppendOnly })},
 		{Name: "codec", Default: "zstd", Words: []string{"zstd", "gzip", "none"}, Usage: "compression of an archive that init makes", set: text(func(c *Config) *string { return &c.Codec })},
 		{Name: "header_check", Default: "on", Words: []string{"on", "off"}, Usage: "check a segment's page header before it is pushed", set: onOff(func(c *Config) *bool { return &c.HeaderCheck })},
 	}
