@@ -44,6 +44,7 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 	switch {
 	case err == nil:
 		q.segmentSize = id.SegmentSize
+		copies.prefer(stored.Codec(id.Codec))
 		if own := q.size(); own != id.SegmentSize {
 			return transport.WithHint(
 				fmt.Errorf("%w: its segments have %d bytes, those of this cluster %d", ErrArchive, id.SegmentSize, own),
