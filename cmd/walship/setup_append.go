@@ -26,7 +26,7 @@ const appendOnlyCommand = `restrict,command="internal-sftp -p ` + appendOnlyRequ
 // howToConfine prints what makes the archive host keep what the key adds.
 func (s *setup) howToConfine(t sshTarget, key ssh.PublicKey) {
 	user := t.url.User
-	if user == "" {
+	if user == "" || user == "root" { // root cannot be kept from anything
 		user = "wal"
 	}
 	top, archive := path.Dir(t.url.Path), "/"+path.Base(t.url.Path)
@@ -36,8 +36,9 @@ func (s *setup) howToConfine(t sshTarget, key ssh.PublicKey) {
 	const keys = "/etc/ssh/walship_keys"
 	s.line("append-only", "so that this key can add to the archive and not change or remove what is there. As root on %s:", t.url.Host)
 	s.print("")
-	s.line("1", "an account that is not root, in a folder that is root's:")
+	s.line("1", "an account that is not root, in a folder that is root's; what is archived already becomes read-only:")
 	s.print("")
+	s.print("id %s || useradd --shell /usr/sbin/nologin %s", user, user)
 	s.print("install -d -o root -g root -m 755 %s", top)
 	s.print("install -d -o %s -g %s -m 750 %s", user, user, path.Join(top, archive))
 	s.print("find %s -type f -exec chmod a-w {} +", path.Join(top, archive))

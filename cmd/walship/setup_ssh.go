@@ -229,13 +229,13 @@ func (s *setup) login(ctx context.Context, t sshTarget, key ssh.PublicKey) error
 	defer func() { _ = store.Close() }()
 	promises, err := store.Probe(ctx)
 	if errors.Is(err, transport.ErrLogin) {
+		err := fmt.Errorf("%w: %s does not let the key in yet", transport.ErrLogin, t)
 		if s.conf.AppendOnly {
 			s.howToConfine(t, key)
-		} else {
-			s.howToAdd(t, key)
+			return transport.WithHint(err, "do the steps above there, then run this again")
 		}
-		return transport.WithHint(fmt.Errorf("%w: %s does not let the key in yet", transport.ErrLogin, t),
-			"add the line above to authorized_keys there, then run this again")
+		s.howToAdd(t, key)
+		return transport.WithHint(err, "add the line above to authorized_keys there, then run this again")
 	}
 	if errors.Is(err, fs.ErrNotExist) && !s.dry {
 		s.line("login", "accepted")
