@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -175,7 +176,20 @@ func appendLies(t *testing.T, a *admin, c *testpg.Cluster, evil *rawSFTP, h *app
 	text := "1\t0/1000000\tno recovery target specified\n"
 	lie := evil.open("/wal/"+cluster+"/history/00000002.history", flagWrite|flagCreate, nil)
 	evil.ask(rawWrite, lie, uint64(0), text)
+	evil.open(fmt.Sprintf("/wal/%s/history/00000002.history.%x.sha256", cluster, sha256.Sum256([]byte(text))), flagWrite|flagCreate, nil)
 
+	base, err := filepath.Glob(filepath.Join(h.archive, "*", "base", "*"))
+	if err != nil || len(base) != 1 {
+		t.Fatal(base, err)
+	}
+	for _, added := range []string{"base-000099.tar.zst", "manifest.json.gz"} {
+		evil.write(evil.open("/wal"+strings.TrimPrefix(base[0], h.archive)+"/"+added, flagWrite|flagCreate, nil))
+	}
+
+	// Recovery of the newest timeline stops, and says what has stopped it; aimed at
+	// the true one it goes on.
+	a.want(126, []string{"withheld", "timeline 2 has left timeline 1"}, "fetch", "-D", c.Data, "--mode", "archive-recovery", other, filepath.Join(testpg.Dir(t), "x"))
+	a.want(0, []string{"restored"}, "restore", "-D", filepath.Join(testpg.Dir(t), "restored"), "--timeline", "1")
 	want, err := hostileContent(s.fileOf(name))
 	must(t, err)
 	into := filepath.Join(testpg.Dir(t), "delivered")
@@ -208,7 +222,17 @@ func appendTidied(t *testing.T, a *admin, h *appendHost, c *testpg.Cluster, key 
 	for _, file := range tmp {
 		must(t, os.Chtimes(file, old, old))
 	}
-	r := a.run("prune", "-D", c.Data, "--keep-from", name, "--yes")
+	// What has been added to a backup keeps prune from all until it is gone.
+	prune := []string{"prune", "-D", c.Data, "--keep-from", name, "--yes"}
+	a.want(14, []string{"what is there too much is passed over by restore"}, prune...)
+	for _, added := range []string{"base-000099.tar.zst", "manifest.json.gz"} {
+		found, err := filepath.Glob(filepath.Join(h.archive, "*", "base", "*", added))
+		if err != nil || len(found) != 1 {
+			t.Fatal(found, err)
+		}
+		must(t, os.Remove(found[0]))
+	}
+	r := a.run(prune...)
 	if r.code != 10 || !strings.Contains(r.stderr, "may only add (append_only)") {
 		t.Errorf("prune with the primary's key: %v", r)
 	}
@@ -219,7 +243,7 @@ func appendTidied(t *testing.T, a *admin, h *appendHost, c *testpg.Cluster, key 
 	must(t, os.WriteFile(operator.config("walship.toml"), fmt.Appendf(nil, "archive = %q\nssh_key = %q\nknown_hosts = %q\n",
 		h.URL("/wal"), operator.config("id_ed25519"), operator.config("known_hosts")), 0o644))
 	must(t, testpg.Own(operator.home))
-	operator.want(0, nil, "prune", "-D", c.Data, "--keep-from", name, "--yes")
+	operator.want(0, nil, prune...)
 	for _, file := range tmp {
 		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("prune with the other key has left %s: %v", file, err)
