@@ -2,7 +2,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint demo bench test-versions clean
+.PHONY: help build test race fuzz lint demo bench test-versions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,10 @@ test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test
 	CGO_ENABLED=1 scripts/go-test -race -timeout 15m $$(go list ./... | grep -v /integration)
+
+FUZZTIME ?= 10m
+fuzz: ## every parser against made-up input, each for FUZZTIME; FUZZ=NAME: those alone
+	scripts/fuzz '$(FUZZTIME)' '$(FUZZ)'
 
 lint: ## gofmt, golangci-lint and the import arrows
 	scripts/deps lint
