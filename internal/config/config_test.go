@@ -77,7 +77,7 @@ func TestDefaults(t *testing.T) {
 	w := newWorld(t)
 	c := load(t, w.sources(nil, nil))
 	if c.Archive != "" || c.SSHKey != "" || c.KnownHosts != "" || c.File != "" || c.Agent != "off" || c.Timeout != 2*time.Minute ||
-		c.Silence != 0 || c.Durability != "full" || c.Codec != "zstd" || !c.HeaderCheck {
+		c.Silence != 0 || c.Durability != "full" || c.AppendOnly || c.Codec != "zstd" || !c.HeaderCheck {
 		t.Errorf("defaults: %+v", c)
 	}
 	for i, s := range Settings() {
@@ -96,19 +96,20 @@ agent = "auto"
 timeout = "3m"
 silence = "1m"
 durability = "file"
+append_only = "on"
 codec = "gzip"
 header_check = "off"
 `
 	given := map[string]string{
 		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "timeout": "1d",
-		"silence": "90s", "durability": "none", "codec": "none", "header_check": "on",
+		"silence": "90s", "durability": "none", "append_only": "off", "codec": "none", "header_check": "on",
 	}
 	w := newWorld(t)
 	file := write(t, w.global(), toml)
 	e, flags := env{}, map[string]string{}
 	c := load(t, w.sources(e, flags))
 	if c.Archive != "file:///from/file" || c.SSHKey != "/file/key" || c.KnownHosts != "/file/hosts" || c.Agent != "auto" || c.Timeout != 3*time.Minute ||
-		c.Silence != time.Minute || c.Durability != "file" || c.Codec != "gzip" || c.HeaderCheck || c.File != file {
+		c.Silence != time.Minute || c.Durability != "file" || !c.AppendOnly || c.Codec != "gzip" || c.HeaderCheck || c.File != file {
 		t.Errorf("from the file: %+v", c)
 	}
 	for i, s := range Settings()[1:] {
@@ -131,7 +132,7 @@ header_check = "off"
 	}
 	c = load(t, w.sources(nil, flags))
 	if c.Archive != "sftp://wal@backup/srv" || c.SSHKey != "/other/key" || c.KnownHosts != "/other/hosts" || c.Agent != "off" || c.Timeout != 24*time.Hour ||
-		c.Silence != 90*time.Second || c.Durability != "none" || c.Codec != "none" || !c.HeaderCheck {
+		c.Silence != 90*time.Second || c.Durability != "none" || c.AppendOnly || c.Codec != "none" || !c.HeaderCheck {
 		t.Errorf("from flags: %+v", c)
 	}
 }
@@ -141,7 +142,7 @@ func TestNames(t *testing.T) {
 	want := []string{
 		"config --config WALSHIP_CONFIG", "archive --archive WALSHIP_ARCHIVE", "ssh_key --ssh-key WALSHIP_SSH_KEY",
 		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT", "timeout --timeout WALSHIP_TIMEOUT",
-		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "codec --codec WALSHIP_CODEC",
+		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "append_only --append-only WALSHIP_APPEND_ONLY", "codec --codec WALSHIP_CODEC",
 		"header_check --header-check WALSHIP_HEADER_CHECK",
 	}
 	var got []string
@@ -332,7 +333,7 @@ func TestOverriddenErrors(t *testing.T) {
 }
 
 func TestFileErrors(t *testing.T) {
-	const all = "want archive, ssh_key, known_hosts, agent, timeout, silence, durability, codec or header_check"
+	const all = "want archive, ssh_key, known_hosts, agent, timeout, silence, durability, append_only, codec or header_check"
 	for _, test := range []struct{ toml, want string }{
 		{"\narchve = 'x'", `FILE:2: unknown key "archve": did you mean "archive"?`},
 		{"ssh-key = 'x'", `FILE:1: unknown key "ssh-key": did you mean "ssh_key"?`},
