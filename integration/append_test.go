@@ -68,7 +68,11 @@ func TestAppendOnly(t *testing.T) {
 	}
 
 	other, otherFile := testsshd.NewKey(t, "operator", "")
-	h := newAppendHost(t, match, []string{line, `restrict,command="internal-sftp" ` + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(other.PublicKey())))})
+	reader, readerFile := testsshd.NewKey(t, "standby", "")
+	public := func(key ssh.Signer) string {
+		return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))
+	}
+	h := newAppendHost(t, match, []string{line, `restrict,command="internal-sftp" ` + public(other), `restrict,command="internal-sftp -R" ` + public(reader)})
 	url := h.URL("/wal")
 	a.want(0, []string{"append-only yes", "what it costs", "durability full"}, "setup", "ssh", "--append-only", "--archive", url, "--accept-new", "--force")
 	a.want(0, []string{"append-only yes", "everything is as it should be"}, "setup", "ssh")
@@ -157,6 +161,7 @@ func TestAppendOnly(t *testing.T) {
 		t.Error("the key forwards")
 	}
 
+	appendRead(t, h, c, readerFile, name)
 	appendLies(t, a, c, evil, h, s, name, name2)
 	appendTidied(t, a, h, c, otherFile, name2)
 }
@@ -236,18 +241,39 @@ func appendTidied(t *testing.T, a *admin, h *appendHost, c *testpg.Cluster, key 
 	if r.code != 10 || !strings.Contains(r.stderr, "may only add (append_only)") {
 		t.Errorf("prune with the primary's key: %v", r)
 	}
-	operator := newAdmin(t)
-	must(t, os.MkdirAll(filepath.Dir(operator.config("x")), 0o755))
-	must(t, os.WriteFile(operator.config("id_ed25519"), key, 0o600))
-	must(t, os.WriteFile(operator.config("known_hosts"), []byte(h.KnownHostsLine(h.HostKeys[0])), 0o644))
-	must(t, os.WriteFile(operator.config("walship.toml"), fmt.Appendf(nil, "archive = %q\nssh_key = %q\nknown_hosts = %q\n",
-		h.URL("/wal"), operator.config("id_ed25519"), operator.config("known_hosts")), 0o644))
-	must(t, testpg.Own(operator.home))
+	operator := h.as(t, key)
 	operator.want(0, nil, prune...)
 	for _, file := range tmp {
 		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("prune with the other key has left %s: %v", file, err)
 		}
+	}
+}
+
+// as is an admin with that key for the archive host, who has no append_only.
+func (h *appendHost) as(t *testing.T, key []byte) *admin {
+	t.Helper()
+	a := newAdmin(t)
+	must(t, os.MkdirAll(filepath.Dir(a.config("x")), 0o755))
+	must(t, os.WriteFile(a.config("id_ed25519"), key, 0o600))
+	must(t, os.WriteFile(a.config("known_hosts"), []byte(h.KnownHostsLine(h.HostKeys[0])), 0o644))
+	must(t, os.WriteFile(a.config("walship.toml"), fmt.Appendf(nil, "archive = %q\nssh_key = %q\nknown_hosts = %q\n",
+		h.URL("/wal"), a.config("id_ed25519"), a.config("known_hosts")), 0o644))
+	must(t, testpg.Own(a.home))
+	return a
+}
+
+// appendRead fetches with a key that may only read, as a standby's, which cannot
+// push.
+func appendRead(t *testing.T, h *appendHost, c *testpg.Cluster, key []byte, name string) {
+	t.Helper()
+	standby := h.as(t, key)
+	into := filepath.Join(testpg.Dir(t), name)
+	standby.want(0, nil, "fetch", "-D", c.Data, "--mode", "standby", name, into)
+	standby.want(0, nil, "list", "-D", c.Data)
+	r := standby.run("push", "-D", c.Data, into, name)
+	if r.code != 12 {
+		t.Errorf("push with a key that may only read: %v", r)
 	}
 }
 
