@@ -13,8 +13,11 @@ func FuzzMaskURL(f *testing.F) {
 		f.Add(s[0], s[1], s[2])
 	}
 	f.Fuzz(func(t *testing.T, user, password, rest string) {
-		if strings.ContainsAny(user, ":/@?#%") || strings.ContainsAny(rest, "?#") || isPort(password) || password == "" {
-			return // not the form USER:PASSWORD@HOST; all digits may be a port
+		if strings.ContainsAny(user, ":/@?#%") || strings.ContainsAny(rest, "?#") {
+			return // not the form USER:PASSWORD@HOST
+		}
+		if at := strings.IndexAny(password, "/?#"); at >= 0 && isPort(password[:at]) {
+			return // USER:22/… is a host and its port
 		}
 		// A mark that nothing else can hold.
 		const mark = "\x01secret\x02"
