@@ -93,7 +93,7 @@ func (p *program) serveAgent(ctx context.Context, conf *config.Config, idle time
 		return fmt.Errorf("%w: %w", errLocalFile, err)
 	}
 	debug.SetMemoryLimit(conf.Prefetch + agentMemory)
-	if w, err = newWorker(ctx, conf, log, idle, stop); err != nil {
+	if w, err = newWorker(ctx, conf, key, log, idle, stop); err != nil {
 		return err
 	}
 	log.say("ready, for %s", config.MaskURL(conf.Archive))

@@ -14,6 +14,7 @@ import (
 	"walship/archive"
 	"walship/internal/agent"
 	"walship/internal/config"
+	"walship/internal/fault"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/restore"
@@ -43,6 +44,7 @@ type connected interface {
 // worker does the work of calls.
 type worker struct {
 	conf   *config.Config
+	key    string
 	store  store
 	remote connected // nil if the archive is a local folder
 	ahead  *archive.Ahead
@@ -57,12 +59,12 @@ type worker struct {
 	fails int
 }
 
-func newWorker(ctx context.Context, conf *config.Config, log *agentLog, idle time.Duration, stop func()) (*worker, error) {
+func newWorker(ctx context.Context, conf *config.Config, key string, log *agentLog, idle time.Duration, stop func()) (*worker, error) {
 	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions})
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{conf: conf, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
+	w := &worker{conf: conf, key: key, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
 	w.ahead = &archive.Ahead{Pusher: &archive.Pusher{Store: s, Codec: stored.Codec(conf.Codec), HeaderCheck: conf.HeaderCheck, CloneGuard: true}}
 	w.before = &restore.Prefetcher{
 		Fetcher: &restore.Fetcher{Store: s, ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck},
@@ -121,6 +123,7 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	defer cancel(nil)
 	defer w.hurry(r.Silence, cancel)()
 
+	fault.At("agent.asked")
 	var err error
 	var size int64
 	switch r.Kind {
@@ -137,6 +140,7 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	default:
 		err = usage("unknown request %q", r.Kind)
 	}
+	fault.At("agent.done")
 	w.count(r, err)
 	mu.Lock()
 	defer mu.Unlock()
@@ -169,7 +173,7 @@ func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (s
 }
 
 func (w *worker) push(ctx context.Context, r agent.Request, warn func(string)) error {
-	data, err := pgdata.Open(r.Data)
+	data, err := openData(r)
 	if err != nil {
 		return err
 	}
@@ -181,7 +185,7 @@ func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn
 	if !ok || file == nil {
 		return 0, usage("a fetch without a mode or a place to deliver to")
 	}
-	data, err := pgdata.Open(r.Data)
+	data, err := openData(r)
 	if err != nil {
 		return 0, err
 	}
@@ -193,6 +197,18 @@ func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn
 	}
 	err = w.before.Get(ctx, restore.Request{Name: r.Name, Path: r.Path, Data: data, Mode: mode}, warn, begin)
 	return to.n, err
+}
+
+// openData opens the data directory of a call, if the agent sees the same one.
+func openData(r agent.Request) (*pgdata.Dir, error) {
+	place, err := agent.Place(r.Data)
+	if err == nil && place != r.Place {
+		err = errors.New("the agent sees another folder there than the call")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", pgdata.ErrNotDataDir, err)
+	}
+	return pgdata.Open(r.Data)
 }
 
 type counter struct {
@@ -240,7 +256,7 @@ func (w *worker) status() agent.Reply {
 	runtime.ReadMemStats(&m)
 	w.mu.Lock()
 	s := agentStatus{
-		Key: agentKey(w.conf), PID: os.Getpid(), Version: version, Archive: config.MaskURL(w.conf.Archive), Since: w.began.UTC().Truncate(time.Second),
+		Key: w.key, PID: os.Getpid(), Version: version, Archive: config.MaskURL(w.conf.Archive), Since: w.began.UTC().Truncate(time.Second),
 		Pushed: w.calls[kindPush], Fetched: w.calls[kindFetch], Failed: w.fails,
 		Ahead: w.ahead.Stats(), Prefetch: w.before.Stats(),
 		Memory: m.Sys - m.HeapReleased, Threads: runtime.NumGoroutine(),
