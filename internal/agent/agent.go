@@ -68,9 +68,8 @@ const (
 // Key stands for a user, a configuration and a build. configuration is anything
 // that differs when the configuration does.
 func Key(configuration string) string {
-	h := sha256.New()
-	fmt.Fprintf(h, "1 %d %s\n%s", os.Geteuid(), build(), configuration)
-	return hex.EncodeToString(h.Sum(nil))[:16]
+	sum := sha256.Sum256(fmt.Appendf(nil, "1 %d %s\n%s", os.Geteuid(), build(), configuration))
+	return hex.EncodeToString(sum[:8])
 }
 
 // build tells one build of walship from another: by the file that runs.
