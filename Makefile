@@ -2,7 +2,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-agent soak race lint demo faults bench test-versions clean
+.PHONY: help build test test-agent soak race fuzz lint demo faults bench test-versions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,10 @@ SOAK ?= 10m
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test
 	CGO_ENABLED=1 scripts/go-test "$$(go list ./... | grep -v /integration | tr '\n' ' ')" -race -timeout 20m
+
+FUZZTIME ?= 10m
+fuzz: ## every parser against made-up input, each for FUZZTIME; FUZZ=NAME: those alone
+	scripts/fuzz '$(FUZZTIME)' '$(FUZZ)'
 
 lint: ## gofmt, golangci-lint and the import arrows
 	scripts/deps lint

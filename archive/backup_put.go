@@ -153,6 +153,12 @@ func (r *backupRun) putBytes(ctx context.Context, name string, in form, data []b
 		// It may have been stored, and only the answer been lost. Its name is this
 		// backup's own.
 		gone := r.Store.Remove(ctx, r.path(name+in.codec.Extension()))
+		if errors.Is(gone, fs.ErrPermission) { // an account that may only add
+			_, gone = r.Store.Head(ctx, r.path(name+in.codec.Extension()), 0)
+			if gone == nil {
+				gone = fmt.Errorf("%w: %s may have been stored, and cannot be removed to be stored again", err, r.path(name+in.codec.Extension()))
+			}
+		}
 		if gone != nil && !errors.Is(gone, fs.ErrNotExist) && !errors.Is(gone, transport.ErrUnreachable) {
 			return ref, gone
 		}

@@ -212,8 +212,11 @@ func lookAtBackup(ctx context.Context, s Reader, c layout.Cluster, id basebackup
 		b.Damage = fmt.Sprintf("its manifest says that it is of cluster %d", m.SystemID)
 	default:
 		b.Manifest = &m
-		if content != m.StoredSize {
-			b.Damage = fmt.Sprintf("its files have %d bytes, %d were stored", content, m.StoredSize)
+		switch text := fmt.Sprintf("its files have %d bytes, %d were stored", content, m.StoredSize); {
+		case content > m.StoredSize:
+			b.Damage = text + "; what is there too much is passed over by restore, and should be removed"
+		case content < m.StoredSize:
+			b.Damage = text
 		}
 	}
 	return b, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"walship/internal/async"
@@ -109,6 +110,21 @@ type copies struct{ all []stow }
 type stow struct {
 	name string
 	file *async.Result[transport.File]
+}
+
+// prefer puts the copy that is stored as the archive stores its files before the
+// others: who can only add to an archive must not get between it and its reader
+// with a copy under another extension.
+func (c *copies) prefer(codec stored.Codec) {
+	slices.SortStableFunc(c.all, func(a, b stow) int {
+		rank := func(s stow) int {
+			if !isFlat(s.name) && stored.CodecOf(s.name) == codec {
+				return 0
+			}
+			return 1
+		}
+		return rank(a) - rank(b)
+	})
 }
 
 func (q *question) open(ctx context.Context, names []string) *copies {

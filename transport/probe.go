@@ -22,6 +22,10 @@ type Promises struct {
 	Free       int64 // bytes that the account may use
 	Total      int64 // bytes of the file system
 	ReadOnly   bool  // the file system is
+
+	// Loopholes is what an append-only store's account could do and should not,
+	// as "remove a file (remove)". Other stores are not probed for that.
+	Loopholes []string
 }
 
 // Durability is the most that the server can promise; false if not even None,
@@ -42,7 +46,8 @@ func (p Promises) Durability() (Durability, bool) {
 var errLacks = errors.New("the server does not offer it")
 
 // Probe tries out what the server can do, in the store's root, which has to
-// exist: it makes two small files there and removes them. The error is that of a
+// exist: it makes two small files there and removes them; those of an append-only
+// store stay, and serve the next Probe. The error is that of a
 // connection that could not be made or broke, or of a root that is not there
 // (fs.ErrNotExist); what the server refuses is in Promises.
 func (s *SFTP) Probe(ctx context.Context) (Promises, error) {
@@ -64,6 +69,10 @@ func (s *SFTP) probe(ctx context.Context, c *session) (Promises, error) {
 	if space, err := c.Space(ctx, s.url.Path); err == nil {
 		p.SpaceKnown, p.Free, p.Total, p.ReadOnly = true, space.Free, space.Total, space.ReadOnly
 	} else if isLost(err) {
+		return p, err
+	}
+	if s.appendOnly {
+		err := s.probeAppendOnly(ctx, c, &p)
 		return p, err
 	}
 
@@ -97,7 +106,7 @@ func lostOnly(err error) error {
 
 // probeFile makes a file and syncs it.
 func (s *SFTP) probeFile(ctx context.Context, c *session, name string, p *Promises) error {
-	h, err := c.Open(name, sftpclient.Write|sftpclient.Create|sftpclient.Excl, fileMode).Handle(ctx)
+	h, err := c.Open(name, sftpclient.Write|sftpclient.Create|sftpclient.Excl, s.fileMode()).Handle(ctx)
 	if err != nil {
 		return s.why(ctx, c, err)
 	}
@@ -142,12 +151,5 @@ func (s *SFTP) probeNoReplace(ctx context.Context, c *session, one, two string) 
 	if err := c.Link(one, two).OK(ctx); err != nil {
 		return err
 	}
-	err := c.Link(one, two).OK(ctx)
-	switch {
-	case isLost(err):
-		return err
-	case err == nil:
-		return errors.New("a link to an existing name was not refused")
-	}
-	return nil
+	return refusesLink(ctx, c, one, two)
 }

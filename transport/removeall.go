@@ -140,6 +140,8 @@ func (s *SFTP) removeAll(ctx context.Context, c *session, names []string) (gone 
 			gone++
 		case first == nil && isLost(err):
 			first = err
+		case first == nil && s.appendOnly && errors.Is(err, fs.ErrPermission):
+			first = WithHint(err, appendOnlyHint)
 		case first == nil:
 			first = s.why(ctx, c, err)
 		}

@@ -24,6 +24,7 @@ type SFTP struct {
 	durability Durability
 	dial       func() (*connection, error)
 	redial     bool
+	appendOnly bool
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
@@ -43,7 +44,7 @@ type link struct {
 // ctx bounds the life of the store: when it ends, so do its connections.
 func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial}
+	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial, appendOnly: o.AppendOnly}
 	most := new(atomic.Int32)
 	most.Store(int32(max(1, o.Sessions)))
 	s.dial = func() (*connection, error) { return dialSFTP(ctx, u, o, most) }

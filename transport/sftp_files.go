@@ -163,6 +163,9 @@ func (s *SFTP) mkdirAll(ctx context.Context, c *session, dir string) error {
 	return above.sync()(ctx)
 }
 
+// appendOnlyHint is what to do about something that an append-only account cannot.
+const appendOnlyHint = "the account may only add (append_only); walship set up with the key that may remove does it"
+
 // Move gives a file another name, durably, and never replaces an existing file:
 // that is fs.ErrExist. When it is broken off the file has one of the names or
 // both, never none; only with Durability None, on a server without hard links,
@@ -170,6 +173,9 @@ func (s *SFTP) mkdirAll(ctx context.Context, c *session, dir string) error {
 func (s *SFTP) Move(ctx context.Context, from, to string) error {
 	if err := errors.Join(valid("move", from), valid("move", to)); err != nil {
 		return err
+	}
+	if s.appendOnly { // half of it would be done each time
+		return WithHint(&fs.PathError{Op: "move", Path: s.path(from), Err: fs.ErrPermission}, appendOnlyHint)
 	}
 	begun := false // what a broken connection leaves undecided must not be asked again
 	return s.tryWhile(ctx, func() bool { return !begun }, func(c *session) error {
@@ -296,6 +302,9 @@ func (s *SFTP) remove(ctx context.Context, name string, request func(*session) e
 		folder := s.openFolder(c, path.Dir(name))
 		defer folder.close()
 		err := request(c)
+		if s.appendOnly && errors.Is(err, fs.ErrPermission) {
+			return WithHint(err, appendOnlyHint)
+		}
 		if err != nil && !(asked && errors.Is(err, fs.ErrNotExist)) {
 			asked = asked || isLost(err) // then its answer is what got lost
 			return s.why(ctx, c, err)
@@ -318,9 +327,13 @@ func (s *SFTP) Sync(ctx context.Context, name string) error {
 // Sweep removes the temporary files in dir that are older than age by the
 // server's own clock, which it learns from a file that it makes. It returns how
 // many it removed, also with an error. A folder that is absent is fs.ErrNotExist.
+// An append-only store removes nothing and asks nothing.
 func (s *SFTP) Sweep(ctx context.Context, dir string, age time.Duration) (removed int, err error) {
 	if err := validFolder("sweep", dir); err != nil {
 		return 0, err
+	}
+	if s.appendOnly {
+		return 0, nil
 	}
 	err = s.try(ctx, func(c *session) error {
 		now, err := s.clock(ctx, c, dir)
@@ -365,7 +378,7 @@ func (s *SFTP) Now(ctx context.Context, dir string) (now time.Time, err error) {
 // clock returns the server's time, from a file that it makes in dir.
 func (s *SFTP) clock(ctx context.Context, c *session, dir string) (time.Time, error) {
 	probe := s.path(path.Join(dir, path.Base(tempName("clock"))))
-	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, fileMode).Handle(ctx)
+	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, s.fileMode()).Handle(ctx)
 	if err != nil {
 		return time.Time{}, s.why(ctx, c, err)
 	}
@@ -373,7 +386,9 @@ func (s *SFTP) clock(ctx context.Context, c *session, dir string) (time.Time, er
 	if closed := h.Close(); !c.openSSH {
 		_, _ = closed.Wait(ctx)
 	}
-	if gone := c.Remove(probe).OK(ctx); err == nil && !errors.Is(gone, fs.ErrNotExist) { // swept by another
+	if s.appendOnly {
+		// It stays, as an empty temporary file.
+	} else if gone := c.Remove(probe).OK(ctx); err == nil && !errors.Is(gone, fs.ErrNotExist) { // swept by another
 		err = gone
 	}
 	if err == nil && now.ModTime.IsZero() {

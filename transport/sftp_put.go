@@ -15,9 +15,18 @@ import (
 
 // Permissions of what is made, before the server's umask.
 const (
-	fileMode   = 0o640
-	folderMode = 0o750
+	fileMode     = 0o640
+	readOnlyMode = 0o440 // of an append-only store's files
+	folderMode   = 0o750
 )
+
+// fileMode is that of the files which the store makes.
+func (s *SFTP) fileMode() uint32 {
+	if s.appendOnly {
+		return readOnlyMode
+	}
+	return fileMode
+}
 
 // Put stores a file. Nil means that its complete bytes and its folder entry are
 // on stable storage, as far as the store's Durability demands. It never replaces
@@ -70,7 +79,7 @@ func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) (ex
 	file, trip, err := s.create(ctx, c, temp)
 	made, published := err == nil || isLost(err), false
 	defer func() {
-		if !made || published {
+		if !made || published || s.appendOnly {
 			return
 		}
 		// A file that fills the disk must not stay, so wait, but not for long if
@@ -125,11 +134,11 @@ func (s *SFTP) promises(c *session) error {
 func (s *SFTP) create(ctx context.Context, c *session, temp string) (*sftpclient.Handle, time.Duration, error) {
 	const flags = sftpclient.Write | sftpclient.Create | sftpclient.Excl
 	sent := time.Now()
-	file, err := c.Open(s.path(temp), flags, fileMode).Handle(ctx)
+	file, err := c.Open(s.path(temp), flags, s.fileMode()).Handle(ctx)
 	trip := time.Since(sent)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = s.makeFolder(ctx, c, path.Dir(temp)); err == nil {
-			file, err = c.Open(s.path(temp), flags, fileMode).Handle(ctx)
+			file, err = c.Open(s.path(temp), flags, s.fileMode()).Handle(ctx)
 		}
 	}
 	return file, trip, s.why(ctx, c, err)
@@ -181,13 +190,14 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 	// Requests overtake nothing on OpenSSH, so the unlink and the sync need not
 	// wait for the link; but while there is another way to publish the unlink must.
 	ahead := c.openSSH && s.durability != None
+	keep := s.appendOnly // the temporary name stays
 	var done, removed *sftpclient.Call
 	switch {
 	case fault.Skip("put.noreplace"):
 		done = c.PosixRename(temp, to)
 	case c.Has("hardlink@openssh.com"):
 		done = c.Link(temp, to)
-		if ahead {
+		if ahead && !keep {
 			removed = c.Remove(temp)
 		}
 	case c.openSSH:
@@ -202,12 +212,12 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 	err = done.OK(ctx)
 	fault.At("put.published")
 	if err == nil {
-		if removed == nil {
+		if removed == nil && !keep {
 			removed = c.Remove(temp) // fails after a rename
 		}
 		err = synced(ctx)
 		fault.At("put.folder-synced")
-		if !ahead && err == nil {
+		if !ahead && !keep && err == nil {
 			_, _ = removed.Wait(ctx) // a second name that stays does no harm and is swept
 		}
 		return true, false, err
@@ -252,12 +262,14 @@ func (s *SFTP) noLink(ctx context.Context, c *session, name string, err error) e
 // without hard links refuses a link as one that may not be made.
 func (s *SFTP) writable(ctx context.Context, c *session, name string) bool {
 	probe := s.path(path.Join(path.Dir(name), path.Base(tempName(name))))
-	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, fileMode).Handle(ctx)
+	h, err := c.Open(probe, sftpclient.Write|sftpclient.Create|sftpclient.Excl, s.fileMode()).Handle(ctx)
 	if err != nil {
 		return false
 	}
 	_, _ = h.Close().Wait(ctx)
-	_, _ = c.Remove(probe).Wait(ctx)
+	if !s.appendOnly {
+		_, _ = c.Remove(probe).Wait(ctx)
+	}
 	return true
 }
 

@@ -163,9 +163,11 @@ func dialSFTP(ctx context.Context, u URL, o SSH, most *atomic.Int32) (*connectio
 	}
 	c := &connection{client: client, conn: conn, silence: o.silence(), forget: forget, most: most}
 	// Behind an OpenSSH server there may be another's SFTP server; none other
-	// has been seen to announce all of these.
+	// has been seen to announce all of these. An account that may not rename is
+	// not told of posix-rename.
 	c.openSSH = strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_") &&
-		first.Has("fstatvfs@openssh.com") && first.Has("posix-rename@openssh.com")
+		first.Has("fstatvfs@openssh.com") &&
+		(first.Has("posix-rename@openssh.com") || first.Has("hardlink@openssh.com") && first.Has("fsync@openssh.com"))
 	c.sessions = []*session{{Client: first, connection: c}}
 	return c, nil
 }

@@ -37,6 +37,13 @@ type SSH struct {
 	// Redial makes a store try anew, with each operation, to make a connection
 	// that could not be made. Without it the first failure is all operations'.
 	Redial bool
+
+	// AppendOnly: the account may add and not change or remove, and shall not
+	// be able to even where the server would let it. A store makes its files
+	// read-only from the first, as nothing can be changed about them later, and
+	// leaves what only a removal would tidy up to an account that may remove:
+	// temporary names stay, Sweep removes nothing, Move is refused.
+	AppendOnly bool
 }
 
 func (o SSH) silence() time.Duration {

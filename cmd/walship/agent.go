@@ -126,7 +126,7 @@ func (p *program) agentStatusCommand() *cli.Command {
 				return err
 			}
 			if x.Bool("json") {
-				e := json.NewEncoder(p.out)
+				e := json.NewEncoder(plainJSON{p.out})
 				e.SetIndent("", "  ")
 				return e.Encode(agents)
 			}

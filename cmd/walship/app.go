@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,6 +109,12 @@ func common() []cli.Flag {
 		flags = append(flags, &cli.StringFlag{Name: s.Flag(), Usage: text + " [$" + s.Env() + "]"})
 	}
 	return flags
+}
+
+// commonBut are the common flags without the named one, which the command has as
+// a switch of its own.
+func commonBut(name string) []cli.Flag {
+	return slices.DeleteFunc(common(), func(f cli.Flag) bool { return f.Names()[0] == name })
 }
 
 // load reads the configuration; the flags of the command line come first.

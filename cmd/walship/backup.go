@@ -258,7 +258,7 @@ func (p *program) printBackup(m basebackup.Manifest, took time.Duration, asJSON 
 	}
 	first, last := m.ID().Start, geometry.At(m.Timeline, max(m.StartLSN, m.EndLSN-1))
 	if asJSON {
-		e := json.NewEncoder(p.out)
+		e := json.NewEncoder(plainJSON{p.out})
 		e.SetIndent("", "  ")
 		return e.Encode(struct {
 			Backup     string           `json:"backup"`

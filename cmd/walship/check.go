@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strconv"
 	"strings"
@@ -275,7 +276,8 @@ func (c *checkup) choose(ctx context.Context) (reachable bool, err error) {
 	return true, nil
 }
 
-// checkWrite stores a file as push does, reads it back and removes it.
+// checkWrite stores a file as push does, reads it back and removes it. With
+// append_only that must be refused, and the file is left to be swept.
 func (c *checkup) checkWrite(ctx context.Context) (written bool) {
 	name := path.Join(c.cluster.Tmp(), probeName())
 	text := []byte("walship check\n")
@@ -296,7 +298,13 @@ func (c *checkup) checkWrite(ctx context.Context) (written bool) {
 	if err != nil {
 		c.fail("write", critical, err)
 	}
-	if gone := c.store.Remove(ctx, name); gone != nil && err == nil {
+	switch gone := c.store.Remove(ctx, name); {
+	case c.conf.AppendOnly && gone == nil:
+		c.say("append-only", critical, "the archive host let this key remove a file, which append_only says it cannot")
+		c.hint("walship setup ssh --append-only tells what is missing on the archive host")
+	case c.conf.AppendOnly && errors.Is(gone, fs.ErrPermission):
+		c.say("append-only", healthy, "the archive host did not let this key remove a file")
+	case gone != nil && err == nil:
 		c.fail("write", critical, gone)
 		err = gone
 	}

@@ -182,7 +182,7 @@ func (c *checkup) reportJSON(worst health) error {
 	for _, f := range c.findings {
 		j.Checks = append(j.Checks, jsonFinding{f.name, f.health.String(), f.text, f.hint, f.archive})
 	}
-	e := json.NewEncoder(c.out)
+	e := json.NewEncoder(plainJSON{c.out})
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(j)

@@ -32,7 +32,7 @@ func (p *program) configCommand() *cli.Command {
 				for _, s := range conf.Values() {
 					values = append(values, value{s.Name, s.Text, s.Origin})
 				}
-				e := json.NewEncoder(p.out)
+				e := json.NewEncoder(plainJSON{p.out})
 				e.SetIndent("", "  ")
 				return e.Encode(values)
 			}

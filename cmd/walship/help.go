@@ -54,7 +54,8 @@ func commandHelp(c *cli.Command) string {
 	var own, settings strings.Builder
 	for _, f := range c.Flags {
 		name := f.Names()[0]
-		if s, ok := shared[name]; ok {
+		_, ownSwitch := f.(*cli.BoolFlag) // settings take values
+		if s, ok := shared[name]; ok && !ownSwitch {
 			text := s.Usage
 			if s.Default != "" {
 				text += "; default " + s.Default

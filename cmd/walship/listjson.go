@@ -162,7 +162,7 @@ func (l *lister) json(ctx context.Context, choice choice, url string) error {
 			begun = true
 			line, err := json.Marshal(jsonFile{f.Stored, f.Size, f.ModTime.UTC()})
 			if err == nil {
-				_, err = fmt.Fprintf(l.out, "%s\n%s", open, line)
+				_, err = fmt.Fprintf(plainJSON{l.out}, "%s\n%s", open, line)
 			}
 			return err
 		}
@@ -184,7 +184,7 @@ func (l *lister) json(ctx context.Context, choice choice, url string) error {
 	} else if l.long {
 		head = append(head, "\n  \"files\": [],"...)
 	}
-	_, err = fmt.Fprintf(l.out, "%s%s\n", head, bytes.TrimPrefix(text, []byte("{")))
+	_, err = fmt.Fprintf(plainJSON{l.out}, "%s%s\n", head, bytes.TrimPrefix(text, []byte("{")))
 	return err
 }
 

@@ -61,7 +61,7 @@ func openWith(ctx context.Context, c *config.Config, o transport.SSH) (store, er
 		o.Silence = c.Silence
 	}
 	// What is being tidied up may outlive the call by a moment: see Close.
-	o.KeyFile, o.KnownHosts = c.SSHKey, c.KnownHosts
+	o.KeyFile, o.KnownHosts, o.AppendOnly = c.SSHKey, c.KnownHosts, c.AppendOnly
 	return transport.OpenSFTP(context.WithoutCancel(ctx), u, o, d), nil
 }
 

@@ -353,7 +353,7 @@ func (o *prunePrinter) json(dry bool, freed *archive.Freed) error {
 	if freed != nil {
 		j.Freed = &jsonFreed{freed.Backups, freed.WAL, freed.Abandoned, freed.Temporary, freed.Files, freed.Bytes}
 	}
-	e := json.NewEncoder(o.out)
+	e := json.NewEncoder(plainJSON{o.out})
 	e.SetIndent("", "  ")
 	return e.Encode(j)
 }

@@ -116,7 +116,7 @@ func (p *program) printRestored(x *cli.Context, plan *restore.Plan, res *restore
 		for _, t := range plan.Tablespaces {
 			v.Tablespaces = append(v.Tablespaces, restoredSpace(t))
 		}
-		e := json.NewEncoder(p.out)
+		e := json.NewEncoder(plainJSON{p.out})
 		e.SetIndent("", "  ")
 		return e.Encode(v)
 	}

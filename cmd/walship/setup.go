@@ -86,6 +86,9 @@ func (p *program) newSetup(x *cli.Context) (*setup, error) {
 			flags[set.Flag()] = x.String(set.Flag())
 		}
 	}
+	if x.Bool("append-only") { // of setup ssh, where it is a switch
+		flags["append-only"] = "on"
+	}
 	if named != "" {
 		if _, err := os.Stat(named); errors.Is(err, fs.ErrNotExist) {
 			s.file, flags["config"] = named, os.DevNull

@@ -26,8 +26,11 @@ func (p *program) setupSSHCommand() *cli.Command {
 		Description: "walship setup ssh --archive sftp://wal@backup.example.com/srv/wal\n\n" +
 			"Run it as the user that PostgreSQL runs as, again after each step that it\n" +
 			"tells you to do. It logs in with a key of its own, so that the key can be\n" +
-			"confined to SFTP, and keeps it beside walship.toml.",
-		Flags: append(append(common(), setupFlags()...),
+			"confined to SFTP, and keeps it beside walship.toml. With --append-only it\n" +
+			"prints what the archive host needs so that who takes this machine over can\n" +
+			"neither change nor remove what is archived, and tries whether that holds.",
+		Flags: append(append(commonBut("append-only"), setupFlags()...),
+			&cli.BoolFlag{Name: "append-only", Usage: "let the key add to the archive and not change or remove what is there: print what the archive host needs for it, and try to break it"},
 			&cli.StringFlag{Name: "host-key", Usage: "fingerprint (SHA256:…) of the host key to trust"},
 			&cli.BoolFlag{Name: "accept-new", Usage: "trust the host key that the server shows, if none is known for it"}),
 		Action: func(x *cli.Context) error {
@@ -69,7 +72,7 @@ func (s *setup) ssh(ctx context.Context) error {
 	if u.Scheme != "sftp" {
 		return usage("the archive %s is a folder of this machine: there is no SSH to set up", u)
 	}
-	t := sshTarget{u, transport.SSH{KeyFile: s.conf.SSHKey, KnownHosts: s.conf.KnownHosts, Silence: s.conf.Silence}}
+	t := sshTarget{u, transport.SSH{KeyFile: s.conf.SSHKey, KnownHosts: s.conf.KnownHosts, Silence: s.conf.Silence, AppendOnly: s.conf.AppendOnly}}
 	if t.how.KeyFile == "" {
 		t.how.KeyFile = s.own("id_ed25519")
 	}
@@ -91,6 +94,9 @@ func (s *setup) ssh(ctx context.Context) error {
 	values := [][2]string{{"archive", u.String()}, {"ssh_key", t.how.KeyFile}, {"known_hosts", t.how.KnownHosts}}
 	if s.x.IsSet("durability") {
 		values = append(values, [2]string{"durability", s.conf.Durability})
+	}
+	if s.conf.AppendOnly {
+		values = append(values, [2]string{"append_only", "on"})
 	}
 	if err := s.remember(values...); err != nil {
 		return err
@@ -223,9 +229,13 @@ func (s *setup) login(ctx context.Context, t sshTarget, key ssh.PublicKey) error
 	defer func() { _ = store.Close() }()
 	promises, err := store.Probe(ctx)
 	if errors.Is(err, transport.ErrLogin) {
+		err := fmt.Errorf("%w: %s does not let the key in yet", transport.ErrLogin, t)
+		if s.conf.AppendOnly {
+			s.howToConfine(t, key)
+			return transport.WithHint(err, "do the steps above there, then run this again")
+		}
 		s.howToAdd(t, key)
-		return transport.WithHint(fmt.Errorf("%w: %s does not let the key in yet", transport.ErrLogin, t),
-			"add the line above to authorized_keys there, then run this again")
+		return transport.WithHint(err, "add the line above to authorized_keys there, then run this again")
 	}
 	if errors.Is(err, fs.ErrNotExist) && !s.dry {
 		s.line("login", "accepted")
@@ -241,7 +251,10 @@ func (s *setup) login(ctx context.Context, t sshTarget, key ssh.PublicKey) error
 	if err != nil {
 		return fmt.Errorf("the archive's folder %s: %w", t.url.Path, err)
 	}
-	return s.tell(t, promises)
+	if err := s.tell(t, promises); err != nil || !s.conf.AppendOnly {
+		return err
+	}
+	return s.tellAppendOnly(t, promises, key)
 }
 
 // howToAdd prints the line that lets the key in, and the ways to add it.
@@ -291,7 +304,9 @@ func (s *setup) tell(t sshTarget, p transport.Promises) error {
 	want := durabilities[s.conf.Durability]
 	if best <= want {
 		s.line("durability", "%s: %s", s.conf.Durability, durabilityText(want))
-		s.finish()
+		if !s.conf.AppendOnly { // more is to be told
+			s.finish()
+		}
 		return nil
 	}
 	word := durabilityWord(best)

@@ -106,7 +106,7 @@ func (p *program) sync(x *cli.Context) error {
 		}
 	}
 	if x.Bool("json") {
-		e := json.NewEncoder(p.out)
+		e := json.NewEncoder(plainJSON{p.out})
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")
 		if err := e.Encode(jsonSyncs{Version: 1, Syncs: reports}); err != nil {

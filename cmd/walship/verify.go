@@ -258,7 +258,7 @@ func (r *verifyReport) json() error {
 	if r.scope.Sample > 0 {
 		j.Sample = &jsonSample{r.scope.Sample, r.scope.Seed}
 	}
-	e := json.NewEncoder(r.out)
+	e := json.NewEncoder(plainJSON{r.out})
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(j)

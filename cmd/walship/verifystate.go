@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -65,9 +67,12 @@ func openVerifyState(x *cli.Context, conf *config.Config, s archive.Reader, v *a
 		Since: x.String("since"), Sample: x.String("sample"), Seed: x.String("seed"),
 		WALOnly: x.Bool("wal-only"), BackupsOnly: x.Bool("backups-only"), HeaderCheck: conf.HeaderCheck}}
 	v.Save = func(p *archive.Progress) error { return t.save(v.Scope, p) }
-	text, err := os.ReadFile(path)
+	text, err := readOwn(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, t.writable()
+	}
+	if errors.Is(err, errNotOurs) {
+		return nil, transport.WithHint(usage("--state %s: %v", path, err), "name a file in a folder of your own: it tells verify what need not be read")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", archive.ErrLocal, err)
@@ -82,6 +87,28 @@ func openVerifyState(x *cli.Context, conf *config.Config, s archive.Reader, v *a
 	// Times and the seed are those of the call that began.
 	v.Scope, v.Resume, t.saved = before.Scope, &before.Progress, true
 	return t, nil
+}
+
+// errNotOurs is a file that another user of this machine could have written.
+var errNotOurs = errors.New("another user may write to it")
+
+// readOwn reads an ordinary file that belongs to this user or to root, and that
+// others may not write to; what else it is, is errNotOurs.
+func readOwn(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe does not hold it up
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || ok && int(stat.Uid) != os.Geteuid() && stat.Uid != 0 {
+		return nil, fmt.Errorf("%w (%v)", errNotOurs, info.Mode())
+	}
+	return io.ReadAll(f)
 }
 
 // writable makes sure, before hours are spent, that the file can be written.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"walship/internal/pgdata"
 	"walship/restore"
@@ -88,17 +90,42 @@ func (v *voice) print(format string, args ...any) {
 }
 
 // oneLine makes text from anywhere, a hostile server included, fit for a log and
-// a terminal: one line, without control characters.
+// a terminal: one line of characters that can be seen, without what controls the
+// terminal or the direction of writing. What is no UTF-8 becomes U+FFFD.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
 			return ' '
-		case unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r):
+		case !unicode.IsPrint(r):
 			return '?'
 		}
 		return r
 	}, text)
+}
+
+// plainJSON passes JSON on with everything escaped that oneLine would not let
+// through: encoding/json leaves some of it as it is, and JSON is read on
+// terminals too. Each Write has to be whole characters.
+type plainJSON struct{ w io.Writer }
+
+func (j plainJSON) Write(p []byte) (int, error) {
+	b := make([]byte, 0, len(p))
+	for _, r := range string(p) {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	if _, err := j.w.Write(b); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func isTerminal(w io.Writer) bool {

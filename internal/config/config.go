@@ -32,6 +32,7 @@ type Config struct {
 	Timeout     time.Duration // of a whole call, > 0
 	Silence     time.Duration // longest that the archive may say nothing; 0 = the mode decides
 	Durability  string        // "full", "file" or "none"
+	AppendOnly  bool          // the account may add to the archive and not change or remove
 	Codec       string        // "zstd", "gzip" or "none": for the archives that init makes
 	HeaderCheck bool          // check page headers before a push
 

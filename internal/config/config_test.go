@@ -78,7 +78,7 @@ func TestDefaults(t *testing.T) {
 	w := newWorld(t)
 	c := load(t, w.sources(nil, nil))
 	if c.Archive != "" || c.SSHKey != "" || c.KnownHosts != "" || c.File != "" || c.Agent != "off" || c.Timeout != 2*time.Minute ||
-		c.Silence != 0 || c.Durability != "full" || c.Codec != "zstd" || !c.HeaderCheck || c.AgentDir != "" || c.Prefetch != 128<<20 {
+		c.Silence != 0 || c.Durability != "full" || c.AppendOnly || c.Codec != "zstd" || !c.HeaderCheck || c.AgentDir != "" || c.Prefetch != 128<<20 {
 		t.Errorf("defaults: %+v", c)
 	}
 	for i, s := range Settings() {
@@ -99,6 +99,7 @@ prefetch_memory = "64MB"
 timeout = "3m"
 silence = "1m"
 durability = "file"
+append_only = "on"
 codec = "gzip"
 recipients = ["age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs"]
 recipients_file = "/file/recipients"
@@ -107,7 +108,7 @@ header_check = "off"
 `
 	given := map[string]string{
 		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "agent_dir": "/other/agent", "prefetch_memory": "1GB", "timeout": "1d",
-		"silence": "90s", "durability": "none", "codec": "none", "header_check": "on",
+		"silence": "90s", "durability": "none", "append_only": "off", "codec": "none", "header_check": "on",
 		"recipients": "age1tmm4enr0gcgn3v9qxkfftpqnuf90h3ma23tnrzr70ljexnesuu9qevtxmd, age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs", "recipients_file": "/other/recipients", "identity_file": "/other/identity",
 	}
 	w := newWorld(t)
@@ -115,7 +116,7 @@ header_check = "off"
 	e, flags := env{}, map[string]string{}
 	c := load(t, w.sources(e, flags))
 	if c.Archive != "file:///from/file" || c.SSHKey != "/file/key" || c.KnownHosts != "/file/hosts" || c.Agent != "auto" || c.Timeout != 3*time.Minute ||
-		c.Silence != time.Minute || c.Durability != "file" || c.Codec != "gzip" || !slices.Equal(c.Recipients, []string{"age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs"}) || c.RecipientsFile != "/file/recipients" ||
+		c.Silence != time.Minute || c.Durability != "file" || !c.AppendOnly || c.Codec != "gzip" || !slices.Equal(c.Recipients, []string{"age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs"}) || c.RecipientsFile != "/file/recipients" ||
 		c.IdentityFile != "/file/identity" || c.HeaderCheck || c.File != file {
 		t.Errorf("from the file: %+v", c)
 	}
@@ -139,7 +140,7 @@ header_check = "off"
 	}
 	c = load(t, w.sources(nil, flags))
 	if c.Archive != "sftp://wal@backup/srv" || c.SSHKey != "/other/key" || c.KnownHosts != "/other/hosts" || c.Agent != "off" || c.Timeout != 24*time.Hour ||
-		c.Silence != 90*time.Second || c.Durability != "none" || c.Codec != "none" || len(c.Recipients) != 2 || c.RecipientsFile != "/other/recipients" || c.IdentityFile != "/other/identity" || !c.HeaderCheck {
+		c.Silence != 90*time.Second || c.Durability != "none" || c.AppendOnly || c.Codec != "none" || len(c.Recipients) != 2 || c.RecipientsFile != "/other/recipients" || c.IdentityFile != "/other/identity" || !c.HeaderCheck {
 		t.Errorf("from flags: %+v", c)
 	}
 }
@@ -150,7 +151,7 @@ func TestNames(t *testing.T) {
 		"config --config WALSHIP_CONFIG", "archive --archive WALSHIP_ARCHIVE", "ssh_key --ssh-key WALSHIP_SSH_KEY",
 		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT",
 		"agent_dir --agent-dir WALSHIP_AGENT_DIR", "prefetch_memory --prefetch-memory WALSHIP_PREFETCH_MEMORY", "timeout --timeout WALSHIP_TIMEOUT",
-		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "codec --codec WALSHIP_CODEC",
+		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "append_only --append-only WALSHIP_APPEND_ONLY", "codec --codec WALSHIP_CODEC",
 		"recipients --recipients WALSHIP_RECIPIENTS",
 		"recipients_file --recipients-file WALSHIP_RECIPIENTS_FILE",
 		"identity_file --identity-file WALSHIP_IDENTITY_FILE",
@@ -344,7 +345,7 @@ func TestOverriddenErrors(t *testing.T) {
 }
 
 func TestFileErrors(t *testing.T) {
-	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, codec, recipients, recipients_file, identity_file or header_check"
+	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, append_only, codec, recipients, recipients_file, identity_file or header_check"
 	for _, test := range []struct{ toml, want string }{
 		{"\narchve = 'x'", `FILE:2: unknown key "archve": did you mean "archive"?`},
 		{"ssh-key = 'x'", `FILE:1: unknown key "ssh-key": did you mean "ssh_key"?`},

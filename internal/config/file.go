@@ -59,7 +59,8 @@ func (l *loader) defaultFiles() []string {
 }
 
 // read returns the content of a file. What could block for good, such as a
-// named pipe, is refused.
+// named pipe, is refused, and so is a file that every user of the machine may
+// write to: it says where the WAL goes, and whom to trust.
 func read(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -73,6 +74,12 @@ func read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err = f.Stat(); err != nil { // of what is read
+		return nil, err
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 {
+		return nil, fmt.Errorf("every user of this machine may write to it (mode %04o): chmod o-w it, and see that it says what you wrote", info.Mode().Perm())
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
 		err = fmt.Errorf("larger than %d bytes", maxFile)

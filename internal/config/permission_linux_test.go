@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -57,5 +58,30 @@ func TestPermission(t *testing.T) {
 		if err := os.Chmod(closed, mode); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A file that every user of the machine may write to says nothing, wherever it
+// was found; one that a group may write to is the administrator's business.
+func TestWritableByAll(t *testing.T) {
+	w := newWorld(t)
+	write(t, w.user(), "archive = 'file:///b'")
+	for mode, refused := range map[os.FileMode]bool{0o600: false, 0o644: false, 0o664: false, 0o666: true, 0o602: true, 0o777: true} {
+		if err := os.Chmod(w.user(), mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, flags := range []map[string]string{nil, {"config": w.user()}} {
+			c, err := Load(w.sources(nil, flags))
+			if refused && (c != nil || err == nil || !strings.Contains(err.Error(), "every user of this machine may write to it") || !strings.Contains(err.Error(), w.user())) {
+				t.Errorf("mode %o: %+v, %v", mode, c, err)
+			}
+			if !refused && (err != nil || c.Archive != "file:///b") {
+				t.Errorf("mode %o: %+v, %v", mode, c, err)
+			}
+		}
+	}
+	// A device is not: /dev/null means no file.
+	if _, err := Load(w.sources(nil, map[string]string{"config": os.DevNull})); err != nil {
+		t.Error(err)
 	}
 }

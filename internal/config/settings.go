@@ -45,6 +45,7 @@ func Settings() []Setting {
 		{Name: "timeout", Default: "2m", Usage: "longest that a whole call may take", set: duration(func(c *Config) *time.Duration { return &c.Timeout })},
 		{Name: "silence", Default: "auto", Usage: "longest that the archive may say nothing; auto: the mode decides", set: autoDuration(func(c *Config) *time.Duration { return &c.Silence })},
 		{Name: "durability", Default: "full", Words: []string{"full", "file", "none"}, Usage: "what the archive must promise: full; file, without the folder's sync; or none", set: text(func(c *Config) *string { return &c.Durability })},
+		{Name: "append_only", Default: "off", Words: []string{"on", "off"}, Usage: "on: the account may only add to the archive; see walship setup ssh --append-only", set: onOff(func(c *Config) *bool { return &c.AppendOnly })},
 		{Name: "codec", Default: "zstd", Words: []string{"zstd", "gzip", "none"}, Usage: "compression of an archive that init makes", set: text(func(c *Config) *string { return &c.Codec })},
 		{Name: "recipients", list: true, show: shownRecipients, Usage: "to whom alone files may be encrypted, as age -r takes them, divided by commas; read by init, push and backup", set: recipients},
 		{Name: "recipients_file", path: true, Usage: "file with such recipients, as age -R takes it", set: text(func(c *Config) *string { return &c.RecipientsFile })},

@@ -345,3 +345,39 @@ func TestCloseOnce(t *testing.T) {
 		t.Errorf("closed %d times", closed)
 	}
 }
+
+// A listing without an end is given up, and takes no memory of its own meanwhile.
+func TestListingIsBounded(t *testing.T) {
+	c, p := dial(t, patience)
+	entry := append(append(str("n"), str("")...), u32(0)...)
+	page := append(u32(10_000), bytes.Repeat(entry, 10_000)...)
+	p.serve(func(r request) (byte, []byte) {
+		switch r.kind {
+		case typeOpendir:
+			return typeHandle, str("h")
+		case typeReaddir:
+			return typeName, page
+		}
+		return typeStatus, status(0)
+	})
+	n := 0
+	err := c.OpenDir("d").List(t.Context(), func(Entry) error { n++; return nil })
+	if !errors.Is(err, errEndless) || n != maxNames {
+		t.Errorf("%d names, %v", n, err)
+	}
+}
+
+// A name that no file system has is no name.
+func TestEndlessName(t *testing.T) {
+	c, p := dial(t, patience)
+	p.serve(func(r request) (byte, []byte) {
+		if r.kind == typeOpendir {
+			return typeHandle, str("h")
+		}
+		return typeName, append(append(append(u32(1), str(strings.Repeat("n", maxName+1))...), str("")...), u32(0)...)
+	})
+	err := c.OpenDir("d").List(t.Context(), func(Entry) error { return nil })
+	if !errors.Is(err, errProtocol) {
+		t.Error(err)
+	}
+}

@@ -3,11 +3,23 @@ package sftpclient
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // listAhead is how many pages of a folder are asked for at once. A page of
 // OpenSSH's holds a hundred names.
 const listAhead = 16
+
+// A folder with more names than maxNames is given up, and a name of more than
+// maxName bytes is none: whoever keeps what is listed keeps it in memory, and a
+// hostile server can go on for ever.
+const (
+	maxNames = 4 << 20
+	maxName  = 4096
+)
+
+// errEndless is the end of a listing that goes beyond maxNames.
+var errEndless = fmt.Errorf("the folder has more than %d names: more than walship lists", maxNames)
 
 // Entry is one name in a folder.
 type Entry struct {
@@ -33,6 +45,7 @@ func (o OpenCall) List(ctx context.Context, fn func(Entry) error) error {
 	}
 	// Most folders fit a page or two; more is asked for once they do not.
 	pages := []*Call{next(), next()}
+	names := 0
 	for len(pages) > 0 {
 		call := pages[0]
 		pages = pages[1:]
@@ -59,8 +72,11 @@ func (o OpenCall) List(ctx context.Context, fn func(Entry) error) error {
 		for ; n > 0; n-- {
 			name, _ := r.string(), r.string() // the second is for people
 			e := Entry{name, r.attrs()}
-			if r.err != nil {
+			if r.err != nil || len(name) > maxName {
 				return call.wrap(errProtocol)
+			}
+			if names++; names > maxNames {
+				return call.wrap(errEndless)
 			}
 			if name == "." || name == ".." {
 				continue

@@ -112,6 +112,26 @@ func (c *Client) Rename(from, to string) *Call {
 	return c.start("rename", to, typeRename, appendString(appendString(nil, from), to))
 }
 
+// SetMode changes the permissions of the file that path leads to.
+func (c *Client) SetMode(path string, mode uint32) *Call {
+	return c.start("setstat", path, typeSetstat, appendMode(appendString(nil, path), mode))
+}
+
+// SetLinkMode changes the permissions of path itself.
+func (c *Client) SetLinkMode(path string, mode uint32) *Call {
+	return c.extended("setstat", path, "lsetstat@openssh.com", appendMode(appendString(nil, path), mode))
+}
+
+// SetMode changes the permissions of the open file.
+func (h *Handle) SetMode(mode uint32) *Call {
+	return h.start(&Call{op: "setstat"}, typeFsetstat, appendMode(nil, mode), nil)
+}
+
+// Symlink makes name a symbolic link to target, in OpenSSH's order of the two.
+func (c *Client) Symlink(target, name string) *Call {
+	return c.start("symlink", name, typeSymlink, appendString(appendString(nil, target), name))
+}
+
 // Link gives the file a second name, and fails if that is taken.
 func (c *Client) Link(old, name string) *Call {
 	return c.extended("link", name, "hardlink@openssh.com", appendString(appendString(nil, old), name))

@@ -18,6 +18,8 @@ const (
 	typeWrite    = 6
 	typeLstat    = 7
 	typeFstat    = 8
+	typeSetstat  = 9
+	typeFsetstat = 10
 	typeOpendir  = 11
 	typeReaddir  = 12
 	typeRemove   = 13
@@ -25,6 +27,7 @@ const (
 	typeRmdir    = 15
 	typeStat     = 17
 	typeRename   = 18
+	typeSymlink  = 20
 	typeStatus   = 101
 	typeHandle   = 102
 	typeData     = 103
@@ -54,6 +57,7 @@ const (
 	Read   = 0x01
 	Write  = 0x02
 	Create = 0x08
+	Trunc  = 0x10
 	Excl   = 0x20
 )
 
