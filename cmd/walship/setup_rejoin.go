@@ -173,7 +173,7 @@ func (s *setup) rewind(ctx context.Context, f *follower, options []string) error
 // the old primary's WAL and that one no longer has: it returns the options. The
 // command has to stand in the server's configuration.
 func (s *setup) fromArchive(f *follower) (options []string, err error) {
-	conf, err := f.data.ConfigFile(pgdata.EtcPostgreSQL)
+	conf, err := f.data.ConfigFile(debianConf())
 	if err != nil || f.data.Version < 130000 {
 		return nil, err
 	}

@@ -225,7 +225,7 @@ func (s *setup) login(ctx context.Context, t sshTarget, key ssh.PublicKey) error
 	if errors.Is(err, transport.ErrLogin) {
 		s.howToAdd(t, key)
 		return transport.WithHint(fmt.Errorf("%w: %s does not let the key in yet", transport.ErrLogin, t),
-			"add the line above to authorized_keys there, then run this again")
+			"add the line above to authorized_keys there, then run this again; if it is there, sshd's log on that host tells what it dislikes: often that others may write to the account's home or ~/.ssh, or that the account is locked")
 	}
 	if errors.Is(err, fs.ErrNotExist) && !s.dry {
 		s.line("login", "accepted")

@@ -136,10 +136,7 @@ func (s *setup) standby(ctx context.Context) error {
 
 // newFollower reads the flags.
 func (s *setup) newFollower() (*follower, error) {
-	f := &follower{dir: s.x.String("D")}
-	if f.dir == "" {
-		f.dir = os.Getenv("PGDATA")
-	}
+	f := &follower{dir: s.namedData()}
 	if f.dir == "" {
 		return nil, usage("-D DIR is missing: the standby's data directory")
 	}
@@ -193,7 +190,7 @@ func (s *setup) fits(f *follower) error {
 	}
 	if f.data.Control.SystemID != f.is.SystemID {
 		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.follow.Host, f.is.SystemID),
-			"a standby is a copy of its primary: name an empty folder with -D")
+			"a standby is a copy of its primary: name an empty folder with -D; or, if nothing in this one is needed, stop its server and move it away: mv "+shellWord(f.dir)+" "+shellWord(f.dir+".old"))
 	}
 	if s.oldPrimary(f) && !s.x.Bool("rejoin") {
 		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.follow.Host),
@@ -265,11 +262,11 @@ func (s *setup) configureStandby(f *follower) error {
 	if f.follow.Slot != "" && v < 90400 {
 		return usage("--slot: PostgreSQL %s has no replication slots", v)
 	}
-	conf, err := f.data.ConfigFile(pgdata.EtcPostgreSQL)
+	conf, err := f.data.ConfigFile(debianConf())
 	if err != nil {
 		return err
 	}
-	if c, ok := f.data.DebianCluster(pgdata.EtcPostgreSQL); ok {
+	if c, ok := f.data.DebianCluster(debianConf()); ok {
 		conf = c.Conf // what pg_ctlcluster starts it with
 	}
 	edits, err := s.standbyEdits(f, conf)
