@@ -40,6 +40,7 @@ func (p *program) setupPrimaryCommand() *cli.Command {
 			&cli.StringFlag{Name: "slot", Usage: "replication slots to make, divided by commas (from 9.4 on)"},
 			&cli.StringFlag{Name: "slot-keep", Usage: "what the slot of an absent standby may keep in pg_wal at most (from 13 on); default 16GB"},
 			&cli.StringFlag{Name: "archive-timeout", Usage: "archive_timeout, if it is not set: the most that a lost primary takes with it; default 60s"},
+			serviceFlag(),
 			&cli.BoolFlag{Name: "restart", Usage: "restart the server if a setting needs it"}),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
@@ -49,7 +50,11 @@ func (p *program) setupPrimaryCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.primary(x.Context)
+			if err := s.primary(x.Context); err != nil {
+				return err
+			}
+			s.tellService()
+			return nil
 		},
 	}
 }
@@ -102,6 +107,9 @@ func (s *setup) primary(ctx context.Context) error {
 		return err
 	}
 	if err := s.rememberGiven(); err != nil {
+		return err
+	}
+	if err := s.writeService(); err != nil {
 		return err
 	}
 	if err := s.makeArchive(ctx, d.data); err != nil {
@@ -173,7 +181,7 @@ func (s *setup) useOwnKey() error {
 func (s *setup) rememberGiven() error {
 	var values [][2]string
 	for _, v := range s.conf.Values() {
-		if v.Name == "config" || v.Name == "agent" {
+		if v.Name == "config" {
 			continue
 		}
 		if strings.HasPrefix(v.Origin, "flag ") || strings.HasPrefix(v.Origin, "environment ") {
@@ -186,7 +194,7 @@ func (s *setup) rememberGiven() error {
 	if s.conf.KnownHosts == s.own("known_hosts") {
 		values = append(values, [2]string{"known_hosts", s.conf.KnownHosts})
 	}
-	return s.remember(values...)
+	return s.remember(append(values, s.useService()...)...)
 }
 
 // planPrimary works out the changes to the server's files, and asks about what

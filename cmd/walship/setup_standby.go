@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,11 +37,13 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			&cli.StringFlag{Name: "passfile", Usage: "password file with that role's password; default pgpass beside walship.toml (before PostgreSQL 10 always ~/.pgpass)"},
 			&cli.StringFlag{Name: "slot", Usage: "replication slot on the primary to use (from 9.4 on)"},
 			&cli.StringFlag{Name: "standby-name", Usage: "how the primary shall call this server (application_name); default the host's name"},
+			&cli.BoolFlag{Name: "archive-cleanup", Usage: "let the standby remove from the archive what its restartpoints and the base backups do not need (archive_cleanup_command); not where another server reads the archive too; --archive-cleanup=false takes it back"},
 			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it shall not be the primary's"},
 			&cli.BoolFlag{Name: "from-primary", Usage: "copy from the primary, although the archive has a backup"},
 			&cli.BoolFlag{Name: "rejoin", Usage: "make an old primary follow the one that was promoted in its place"},
 			&cli.BoolFlag{Name: "new-copy", Usage: "with --rejoin: move the old data directory away and copy anew, instead of pg_rewind"},
 			&cli.StringFlag{Name: "rewind-user", Usage: "with --rejoin: superuser that pg_rewind logs in as; default PGUSER or postgres"},
+			serviceFlag(),
 			&cli.BoolFlag{Name: "start", Usage: "start the standby, and wait until it has caught up"}),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
@@ -50,7 +53,11 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.standby(x.Context)
+			if err := s.standby(x.Context); err != nil {
+				return err
+			}
+			s.tellService()
+			return nil
 		},
 	}
 }
@@ -75,6 +82,9 @@ func (s *setup) standby(ctx context.Context) error {
 	if f.data, err = s.present(f.dir); err != nil {
 		return err
 	}
+	if err := s.choose(f); err != nil {
+		return err
+	}
 	if err := s.findPassword(f); err != nil {
 		return err
 	}
@@ -89,6 +99,9 @@ func (s *setup) standby(ctx context.Context) error {
 	if err := s.rememberGiven(); err != nil {
 		return err
 	}
+	if err := s.writeService(); err != nil {
+		return err
+	}
 	fault.At("setup.standby")
 	if s.oldPrimary(f) {
 		if err := s.rejoin(ctx, f); err != nil || s.dry {
@@ -98,6 +111,11 @@ func (s *setup) standby(ctx context.Context) error {
 	if f.data == nil {
 		if err := s.copyCluster(ctx, f); err != nil || s.dry {
 			return err
+		}
+		if kept := s.keptFor(f.dir); s.x.Bool("rejoin") && kept.complete() { // stopped in a new copy
+			if err := kept.putBack(); err != nil {
+				return localError(err)
+			}
 		}
 	}
 	fault.At("setup.copied")
@@ -125,7 +143,11 @@ func (s *setup) standby(ctx context.Context) error {
 			return err
 		}
 	} else if s.changed > 0 {
-		s.line("note", "the standby runs: restart it, so that it reads its new settings")
+		how, err := s.howTo(ctx, f.data, "restart")
+		if err != nil {
+			return err
+		}
+		s.line("note", "the standby runs, and reads its new settings when it is restarted: %s", how)
 	}
 	if err := s.follows(ctx, f); err != nil {
 		return err
@@ -151,16 +173,57 @@ func (s *setup) newFollower() (*follower, error) {
 	if h, p, err := net.SplitHostPort(host); err == nil {
 		host, port = h, p
 	}
-	name := s.x.String("standby-name")
-	if name == "" {
-		name, _ = os.Hostname() // it is only a name
-	}
-	f.follow = pgconf.Standby{
-		Host: host, Port: port, Role: s.textFlag("role", standbyRole), Slot: s.x.String("slot"), Name: name,
-		Trigger: filepath.Join(f.dir, "walship.promote"),
-	}
+	f.follow = pgconf.Standby{Host: host, Port: port, Role: s.textFlag("role", standbyRole), Trigger: filepath.Join(f.dir, "walship.promote")}
 	f.follow.RestoreCommand, err = s.commandFor("fetch %f %p")
 	return f, err
+}
+
+// choose settles slot, name and cleanup: as the flags say, else as they are. What
+// a copy has brought from another server counts for nothing.
+func (s *setup) choose(f *follower) error {
+	var earlier pgconf.Standby
+	if f.data != nil && pgdata.DetectMode(f.dir) == pgdata.Standby && !s.started(f) {
+		path := filepath.Join(f.dir, "recovery.conf")
+		if f.data.Version >= 120000 {
+			conf, err := f.confFile()
+			if err != nil {
+				return err
+			}
+			path = filepath.Join(filepath.Dir(conf), pgconf.OwnFile)
+		}
+		e, err := pgconf.Open(path, 0o600)
+		if err != nil {
+			return localError(err)
+		}
+		earlier = pgconf.Earlier(e.Old)
+	}
+	host, _ := os.Hostname() // it is only a name
+	f.follow.Name = cmp.Or(s.x.String("standby-name"), earlier.Name, host)
+	f.follow.Slot = earlier.Slot
+	if s.x.IsSet("slot") {
+		f.follow.Slot = s.x.String("slot")
+	}
+	clean := earlier.Cleanup != ""
+	if s.x.IsSet("archive-cleanup") {
+		clean = s.x.Bool("archive-cleanup")
+	}
+	if !clean {
+		return nil
+	}
+	var err error
+	f.follow.Cleanup, err = s.commandFor("prune --keep-from %r --yes")
+	if earlier.Cleanup == "" {
+		s.line("note", "archive_cleanup_command speaks of this one standby: it does not know how far others are behind, nor to what moment you may want to recover. Where another server reads this archive, run walship prune --keep-backups N from cron instead")
+	}
+	return err
+}
+
+// confFile is the postgresql.conf that the standby is started with.
+func (f *follower) confFile() (string, error) {
+	if c, ok := f.data.DebianCluster(debianConf()); ok {
+		return c.Conf, nil // what pg_ctlcluster starts it with
+	}
+	return f.data.ConfigFile(debianConf())
 }
 
 // present opens the data directory that is there already, nil if there is none
@@ -262,12 +325,9 @@ func (s *setup) configureStandby(f *follower) error {
 	if f.follow.Slot != "" && v < 90400 {
 		return usage("--slot: PostgreSQL %s has no replication slots", v)
 	}
-	conf, err := f.data.ConfigFile(debianConf())
+	conf, err := f.confFile()
 	if err != nil {
 		return err
-	}
-	if c, ok := f.data.DebianCluster(debianConf()); ok {
-		conf = c.Conf // what pg_ctlcluster starts it with
 	}
 	edits, err := s.standbyEdits(f, conf)
 	if err != nil {
@@ -305,10 +365,12 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	follow := f.follow.Settings()
 	conflicts := plan.Conflicts
 	if v >= 120000 {
-		conflicts = append(slices.Clone(conflicts), present.Overruled(follow)...)
+		conflicts = append(slices.Clone(conflicts), present.Against(follow)...)
 	}
 	var removed []string // from postgresql.auto.conf
+	late := false
 	for _, c := range conflicts {
+		late = late || c.Late
 		if pgconf.InAuto(c.Have) {
 			removed = append(removed, c.Want.Name)
 		}
@@ -338,13 +400,18 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, err
 	}
+	if v < 120000 && recovery.Old != nil && !pgconf.Ours(recovery.Old) {
+		if err := s.agree(recovery.Path+" is there, and not walship's: replace it?", "--force"); err != nil {
+			return nil, err
+		}
+	}
 	if len(removed) > 0 {
 		auto.New = pgconf.RemoveAuto(auto.Old, removed)
 	}
 	if ownEdit.New, err = pgconf.Render(v, pgconf.Merge(ownEdit.Old, set, asked)); err != nil {
 		return nil, err
 	}
-	confEdit.New = pgconf.AddInclude(confEdit.Old, false)
+	confEdit.New = pgconf.AddInclude(confEdit.Old, late)
 	hbaEdit.New = pgconf.AddAccess(hbaEdit.Old, pgconf.Access{Role: f.follow.Role, Address: f.follow.Host}, v)
 	edits := []pgconf.Edit{ownEdit, confEdit, hbaEdit, auto}
 	if v >= 120000 {
