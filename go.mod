@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/BurntSushi/toml v1.6.0 // reads walship.toml and tells the line of a wrong key
+	github.com/creack/pty v1.1.24 // tests only: a terminal that is asked on
 	github.com/klauspost/compress v1.20.3 // zstd and gzip, on several cores
 	github.com/pierrec/lz4/v4 v4.1.33 // reads what other tools have stored
 	github.com/pkg/sftp v1.13.12 // tests only: a server that is not OpenSSH, and a benchmark

@@ -10,11 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
-
 	"walship/internal/fault"
 	"walship/internal/pgconf"
 	"walship/internal/pgdata"
@@ -68,7 +65,8 @@ type follower struct {
 	follow  pgconf.Standby
 	primary pgserver.Params // for replication
 	is      pgserver.Identity
-	data    *pgdata.Dir // nil until there is one
+	data    *pgdata.Dir  // nil until there is one
+	typed   *pgconf.Edit // the password file that is to be made of what was typed, nil if there is one
 }
 
 func (s *setup) standby(ctx context.Context) error {
@@ -85,10 +83,9 @@ func (s *setup) standby(ctx context.Context) error {
 	if err := s.choose(f); err != nil {
 		return err
 	}
-	if err := s.findPassword(f); err != nil {
+	if err := s.findPassword(ctx, f); err != nil {
 		return err
 	}
-	f.primary.ConnString = f.follow.ConnInfo() + " connect_timeout=10"
 	if f.is, err = pgserver.Identify(ctx, f.primary); err != nil {
 		return err
 	}
@@ -98,6 +95,11 @@ func (s *setup) standby(ctx context.Context) error {
 	}
 	if err := s.rememberGiven(); err != nil {
 		return err
+	}
+	if f.typed != nil {
+		if err := s.write(*f.typed); err != nil {
+			return err
+		}
 	}
 	if err := s.writeService(); err != nil {
 		return err
@@ -273,45 +275,6 @@ func (s *setup) started(f *follower) bool {
 	_, label := os.Stat(filepath.Join(f.dir, "backup_label"))
 	_, opts := os.Stat(filepath.Join(f.dir, "postmaster.opts"))
 	return label == nil && errors.Is(opts, fs.ErrNotExist)
-}
-
-// findPassword finds the password file that leads to the primary.
-func (s *setup) findPassword(f *follower) error {
-	path := s.x.String("passfile")
-	if path == "" {
-		path = s.own("pgpass")
-		if f.data != nil && f.data.Version < 100000 {
-			path = s.passfile(f.data.Version)
-		}
-	}
-	path, err := absolute(path)
-	if err != nil {
-		return err
-	}
-	e, err := pgconf.Open(path, 0o600)
-	if err != nil {
-		return localError(err)
-	}
-	e.Secret = true
-	f.follow.Passfile, f.follow.Version = path, 100000 // until the version is known
-	if e.Old != nil {
-		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-			return transport.WithHint(fmt.Errorf("%w: password file %s can be read by others (mode %04o)", errLocalFile, path, info.Mode().Perm()), "chmod 600 "+shellWord(path))
-		}
-		return nil
-	}
-	if !isTTY(os.Stdin) || !isTerminal(s.err) {
-		return transport.WithHint(fmt.Errorf("%w: there is no password file %s", errLocalFile, path),
-			"copy it from the primary, where setup primary has told its name, with mode 0600; --passfile names another")
-	}
-	fmt.Fprintf(s.err, "walship: password of %s on %s: ", f.follow.Role, f.follow.Host)
-	password, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(s.err)
-	if err != nil {
-		return localError(err)
-	}
-	e.New = pgconf.SetPassword(nil, f.follow.Role, strings.TrimSpace(string(password)))
-	return s.write(e)
 }
 
 // configureStandby writes what makes the server follow, and what it needs once

@@ -21,22 +21,22 @@ type Standby struct {
 
 // ConnInfo is its primary_conninfo. It holds no password.
 func (s Standby) ConnInfo() string {
-	words := []string{"host=" + connWord(s.Host)}
+	words := []string{"host=" + ConnWord(s.Host)}
 	if s.Port != "" {
-		words = append(words, "port="+connWord(s.Port))
+		words = append(words, "port="+ConnWord(s.Port))
 	}
-	words = append(words, "user="+connWord(s.Role))
+	words = append(words, "user="+ConnWord(s.Role))
 	if s.Version >= v10 && s.Passfile != "" {
-		words = append(words, "passfile="+connWord(s.Passfile))
+		words = append(words, "passfile="+ConnWord(s.Passfile))
 	}
 	if s.Name != "" {
-		words = append(words, "application_name="+connWord(s.Name))
+		words = append(words, "application_name="+ConnWord(s.Name))
 	}
 	return strings.Join(words, " ")
 }
 
-// connWord writes a value for a connection string.
-func connWord(s string) string {
+// ConnWord writes a value for a connection string.
+func ConnWord(s string) string {
 	if s != "" && !strings.ContainsAny(s, ` '\`) {
 		return s
 	}
