@@ -3,15 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"walship/internal/pgdata"
+	"walship/internal/pgrun"
 	"walship/internal/pgserver"
 	"walship/transport"
 )
@@ -78,10 +77,11 @@ func runningDebian() (running []pgdata.DebianCluster) {
 	return running
 }
 
-// serverRuns reports whether the process that postmaster.pid names is alive.
+// serverRuns reports whether the process that postmaster.pid names is a server in
+// that directory: after a reboot it may be any other.
 func serverRuns(d *pgdata.Dir) bool {
 	p, err := d.Postmaster()
-	return err == nil && p.PID > 0 && !errors.Is(syscall.Kill(p.PID, 0), syscall.ESRCH)
+	return err == nil && p.PID > 1 && pgrun.WorksIn(p.PID, d.Path)
 }
 
 // connStringOf leads to the server of a data directory on this machine.

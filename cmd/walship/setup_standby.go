@@ -114,10 +114,10 @@ func (s *setup) standby(ctx context.Context) error {
 		if err := s.copyCluster(ctx, f); err != nil || s.dry {
 			return err
 		}
-		if kept := s.keptFor(f.dir); s.x.Bool("rejoin") && kept.complete() { // stopped in a new copy
-			if err := kept.putBack(); err != nil {
-				return localError(err)
-			}
+	}
+	if kept := s.keptFor(f.dir); s.x.Bool("rejoin") && kept.complete() && !s.dry { // an earlier run was stopped in the middle
+		if err := kept.putBack(); err != nil {
+			return localError(err)
 		}
 	}
 	fault.At("setup.copied")
@@ -264,9 +264,9 @@ func (s *setup) fits(f *follower) error {
 	return nil
 }
 
-// oldPrimary reports whether the server that is there is no standby.
+// oldPrimary reports whether the server that is there is no standby, or not one yet.
 func (s *setup) oldPrimary(f *follower) bool {
-	return f.data != nil && pgdata.DetectMode(f.dir) != pgdata.Standby && !s.started(f)
+	return f.data != nil && (halfRewound(f.dir) || pgdata.DetectMode(f.dir) != pgdata.Standby && !s.started(f))
 }
 
 // started reports whether an earlier run has made the copy and was stopped
