@@ -122,6 +122,15 @@ func TestSetupDebian(t *testing.T) {
 	untouched, others, started := one.files(), other.files(), other.query("select pg_postmaster_start_time()")
 
 	d.want(2, []string{"several servers run here: name one with -D: " + one.data + ", " + other.data}, "setup", "primary", "--archive", "file://"+archive)
+	tcp := []string{"PGHOST=127.0.0.1", fmt.Sprintf("PGPORT=%d", one.port)}
+	login := func(env []string, texts ...string) {
+		t.Helper()
+		d.env = append(d.env, env...)
+		d.want(17, append(texts, "password authentication failed"), "setup", "primary", "--archive", "file://"+archive)
+		d.env = d.env[:len(d.env)-len(env)]
+	}
+	login(tcp, "no password was given", "~/.pgpass")
+	login(append(tcp, "PGPASSWORD=wrong"), "the password comes from PGPASSFILE, ~/.pgpass, PGPASSWORD")
 	setup := []string{"setup", "primary", "-D", one.data, "--archive", "file://" + archive, "--standby", "127.0.0.1"}
 	d.want(0, []string{"+++ " + one.etc + "/walship.conf", "+include 'walship.conf'", "nothing was changed"}, append(setup, "--dry-run")...)
 	same(t, "a dry run", untouched, one.files())

@@ -282,6 +282,8 @@ func (s *setup) tell(t sshTarget, p transport.Promises) error {
 	s.line("sync of folders", "%s", promise(p.Folder, "a power cut there may lose the last files as a whole"))
 	s.line("no overwriting", "%s", promise(p.NoReplace, "two servers that store one name at the same moment may replace each other's file"))
 	switch {
+	case p.SpaceKnown && p.Free < littleSpace:
+		s.line("free space", "%s of %s: that is little. Once it is used up, PostgreSQL keeps its WAL until its own disk is full", bytesText(p.Free), bytesText(p.Total))
 	case p.SpaceKnown:
 		s.line("free space", "%s of %s", bytesText(p.Free), bytesText(p.Total))
 	default:
@@ -298,6 +300,9 @@ func (s *setup) tell(t sshTarget, p transport.Promises) error {
 	return transport.WithHint(fmt.Errorf("%w: %s cannot give durability = %q, at best %q: %s", transport.ErrNotDurable, t, s.conf.Durability, word, durabilityText(best)),
 		"if that is good enough, run this again with --durability "+word)
 }
+
+// littleSpace is less than sixteen segments take that cannot be compressed.
+const littleSpace = 16 * 16 << 20
 
 func promise(err error, otherwise string) string {
 	if err == nil {

@@ -87,9 +87,9 @@ func (s *setup) standby(ctx context.Context) error {
 		return err
 	}
 	if f.is, err = pgserver.Identify(ctx, f.primary); err != nil {
-		return err
+		return f.notReached(err)
 	}
-	s.line("primary", "%s, cluster %d, timeline %d, at %s", net.JoinHostPort(f.follow.Host, f.follow.Port), f.is.SystemID, f.is.Timeline, f.is.LSN)
+	s.line("primary", "%s, cluster %d, timeline %d, at %s", f.at(), f.is.SystemID, f.is.Timeline, f.is.LSN)
 	if err := s.fits(f); err != nil {
 		return err
 	}
@@ -228,6 +228,23 @@ func (f *follower) confFile() (string, error) {
 	return f.data.ConfigFile(debianConf())
 }
 
+// at is the primary's address.
+func (f *follower) at() string { return net.JoinHostPort(f.follow.Host, f.follow.Port) }
+
+// notReached gives the error of a primary that cannot be asked the hint that is
+// right for a standby.
+func (f *follower) notReached(err error) error {
+	switch pgserver.State(err) {
+	case "28P01":
+		return transport.WithHint(err, fmt.Sprintf("the password of %s comes from %s: it has to be a copy of the file that setup primary has made there; --passfile and --role name others", f.follow.Role, f.follow.Passfile))
+	case "28000":
+		return transport.WithHint(err, fmt.Sprintf("on the primary, walship setup primary --standby with this machine's address lets %s in from here; --role names another role", f.follow.Role))
+	case "":
+		return transport.WithHint(err, fmt.Sprintf("does the server run at %s, and listen to more than its own machine (listen_addresses, which setup primary --standby sets; a firewall)? --primary HOST:PORT names another", f.at()))
+	}
+	return err
+}
+
 // present opens the data directory that is there already, nil if there is none
 // to keep: an empty folder, or what an interrupted copy has left.
 func (s *setup) present(dir string) (*pgdata.Dir, error) {
@@ -254,11 +271,11 @@ func (s *setup) fits(f *follower) error {
 		return nil
 	}
 	if f.data.Control.SystemID != f.is.SystemID {
-		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.follow.Host, f.is.SystemID),
+		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.at(), f.is.SystemID),
 			"a standby is a copy of its primary: name an empty folder with -D; or, if nothing in this one is needed, stop its server and move it away: mv "+shellWord(f.dir)+" "+shellWord(f.dir+".old"))
 	}
 	if s.oldPrimary(f) && !s.x.Bool("rejoin") {
-		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.follow.Host),
+		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.at()),
 			"if it is an old primary in whose place that one was promoted, --rejoin makes it follow; otherwise name an empty folder with -D")
 	}
 	return nil
