@@ -118,7 +118,9 @@ func TestSetupStandbyKilled(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(hba, append([]byte("host replication walship 127.0.0.1/32 reject\n"), lets...), 0o600))
 	must(t, r.primary.Reload())
-	testpg.WaitFor(t, soon, "the primary to read its pg_hba.conf", func() bool { return strings.Contains(r.run(append(follow, "--dry-run")...).stderr, "pg_hba.conf rejects") })
+	testpg.WaitFor(t, soon, "the primary to read its pg_hba.conf", func() bool {
+		return strings.Contains(r.run(append(follow, "--dry-run")...).stderr, "pg_hba.conf rejects")
+	})
 	r.want(17, []string{"pg_hba.conf rejects", "on the primary, walship setup primary --standby with this machine's address"}, follow...)
 	must(t, os.WriteFile(hba, lets, 0o600))
 	must(t, r.primary.Reload())
