@@ -14,11 +14,11 @@ test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if
 	scripts/deps test
 	go vet ./...
 	go vet -tags bench,fault,versions ./...
-	scripts/go-test -timeout 15m ./...
+	scripts/go-test ./... -timeout 20m
 
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test
-	CGO_ENABLED=1 scripts/go-test -race -timeout 15m $$(go list ./... | grep -v /integration)
+	CGO_ENABLED=1 scripts/go-test "$$(go list ./... | grep -v /integration | tr '\n' ' ')" -race -timeout 20m
 
 lint: ## gofmt, golangci-lint and the import arrows
 	scripts/deps lint
@@ -37,7 +37,7 @@ bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_
 test-versions: ## push, fetch, failover, backup and restore on PostgreSQL 10 to 18, from npm
 	scripts/deps test
 	scripts/pg-versions 10 12 14 16 17 18
-	scripts/go-test -tags versions -timeout 30m -run Versions ./internal/testpg ./internal/pgserver ./integration
+	scripts/go-test "./internal/testpg ./internal/pgserver ./integration" -tags versions -timeout 30m -run Versions
 
 clean: ## removes what the targets have built and downloaded here
 	rm -rf bin .cache

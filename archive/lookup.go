@@ -66,6 +66,12 @@ func (l *lookup) owner(codec stored.Codec) error {
 	return nil
 }
 
+// codec is how the archive, if it is the cluster's, keeps its files.
+func (l *lookup) codec() (stored.Codec, error) {
+	id, err := l.identity.Wait()
+	return stored.Codec(id.Codec), err
+}
+
 // owner reads the identity of the archive and checks that it is that of f's
 // cluster as it is now.
 func (p *Pusher) owner(ctx context.Context, f *file) (layout.Identity, error) {
@@ -141,7 +147,7 @@ const (
 // compare looks at the stored files that were found. With mend a damaged one is moved to
 // refused/ and reported, so that the content can be stored again; without, it
 // counts as none. One that was cut short and whose record names other content is
-// other content.
+// other content. The SHA-256 is that of the content that was found.
 func (p *Pusher) compare(ctx context.Context, f *file, look *lookup, mend bool) (match, [32]byte, error) {
 	sum, err := f.sum()
 	if err != nil {
@@ -182,7 +188,7 @@ func (p *Pusher) compare(ctx context.Context, f *file, look *lookup, mend bool) 
 			}
 		}
 		if result == nothing {
-			result = same
+			result, theirs = same, sum
 		}
 	}
 	return result, theirs, nil

@@ -62,10 +62,17 @@ func (p *Pusher) Push(ctx context.Context, data *pgdata.Dir, file, name string) 
 	if errors.Is(err, ErrConflict) {
 		return p.unlessSetAside(ctx, f, err)
 	}
-	if err == nil && f.name.Kind == walname.KindSegment && f.name.Segment.Seg%sweepEvery == 0 {
-		_, _ = p.Store.Sweep(ctx, f.cluster.Tmp(), sweepAge) // the next one does what this cannot
+	if err == nil {
+		p.sweep(ctx, f.cluster, f.name)
 	}
 	return err
+}
+
+// sweep removes what broken pushes have left, with some of the segments.
+func (p *Pusher) sweep(ctx context.Context, c layout.Cluster, n walname.Name) {
+	if n.Kind == walname.KindSegment && n.Segment.Seg%sweepEvery == 0 {
+		_, _ = p.Store.Sweep(ctx, c.Tmp(), sweepAge) // the next one does what this cannot
+	}
 }
 
 // storePartial stores a partial segment, beside another one of its name if
@@ -105,23 +112,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 				return "", err
 			}
 		}
-		content := stored.Encode(f.source(), codec, f.size)
-		err = p.Store.Put(ctx, stem+codec.Extension(), transport.Source{
-			Write: func(w io.WriterAt) error {
-				if err := look.absent(); err != nil {
-					return err
-				}
-				if err := content.WriteTo(w, f.record()); err != nil {
-					return err
-				}
-				if _, n := content.Sum(); n != f.size { // what was checked is not what was read
-					return fmt.Errorf("%w: %s has become shorter while it was read: %d bytes of %d", ErrLocal, f.path, n, f.size)
-				}
-				return nil
-			},
-			Confirm: func() error { return look.owner(codec) },
-		})
-		content.Stop()
+		_, err = p.put(ctx, f, stem, codec, look, nil)
 		if err == nil {
 			return stem + codec.Extension(), nil
 		}
@@ -151,6 +142,36 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 		}
 	}
 	return "", fmt.Errorf("storing %s did not come to an end: %w", f.name, err)
+}
+
+// put stores the content under stem with the codec's extension, unless the
+// lookup finds a file there. turn, if not nil, is waited for before the content,
+// which is on stable storage by then, is published. It returns the content's SHA-256.
+func (p *Pusher) put(ctx context.Context, f *file, stem string, codec stored.Codec, look *lookup, turn func() error) (sum [32]byte, err error) {
+	content := stored.Encode(f.source(), codec, f.size)
+	defer content.Stop()
+	err = p.Store.Put(ctx, stem+codec.Extension(), transport.Source{
+		Write: func(w io.WriterAt) error {
+			if err := look.absent(); err != nil {
+				return err
+			}
+			if err := content.WriteTo(w, f.record()); err != nil {
+				return err
+			}
+			var n int64
+			if sum, n = content.Sum(); n != f.size { // what was checked is not what was read
+				return fmt.Errorf("%w: %s has become shorter while it was read: %d bytes of %d", ErrLocal, f.path, n, f.size)
+			}
+			return nil
+		},
+		Confirm: func() error {
+			if err := look.owner(codec); err != nil || turn == nil {
+				return err
+			}
+			return turn()
+		},
+	})
+	return sum, err
 }
 
 // vouch stores, beside content that is stored plain, the file that vouches for

@@ -65,6 +65,7 @@ func newSite(t testing.TB) *site {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(s.home, "id_ed25519"), key, 0o600))
 	s.through(s.sshd.Addr)
+	s.tendAgents(t)
 	return s
 }
 
@@ -81,8 +82,8 @@ func (s *site) through(addr string) {
 func (s *site) configure(more string) {
 	s.t.Helper()
 	s.more = more
-	s.writeConfig(fmt.Sprintf("archive = \"sftp://%s@%s%s\"\nssh_key = %q\nknown_hosts = %q\n%s\n",
-		s.sshd.User, s.addr, s.root, filepath.Join(s.home, "id_ed25519"), s.knownHosts(), more))
+	s.writeConfig(fmt.Sprintf("archive = \"sftp://%s@%s%s\"\nssh_key = %q\nknown_hosts = %q\n%s\n%s\n",
+		s.sshd.User, s.addr, s.root, filepath.Join(s.home, "id_ed25519"), s.knownHosts(), s.agentSettings(), more))
 }
 
 func (s *site) writeConfig(text string) {

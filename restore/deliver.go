@@ -2,20 +2,12 @@ package restore
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
-	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
@@ -27,13 +19,7 @@ import (
 // maxSmall bounds history files and backup labels, in bytes.
 const maxSmall = 1 << 20
 
-// tempPrefix begins the name of a file on its way to its place. PostgreSQL 12
-// and later remove what begins with "xlogtemp." after a crash; the next fetch
-// removes what a dead one has left.
-const tempPrefix = "xlogtemp.walship."
-
-// deliver writes the stored file's content to q.Path: to a file beside it, which
-// is checked, synced and renamed. Until then q.Path is untouched.
+// deliver writes the stored file's content, checked, to where it is to go.
 func (q *question) deliver(ctx context.Context, from string, remote transport.File) error {
 	damaged := func(err error) error {
 		if errors.Is(err, stored.ErrDamaged) {
@@ -49,68 +35,14 @@ func (q *question) deliver(ctx context.Context, from string, remote transport.Fi
 	if err := q.checkRecord(content); err != nil {
 		return damaged(err)
 	}
-	folder := filepath.Dir(q.Path)
-	sweep(folder)
-	temp, err := createTemp(folder)
+	to, err := q.begin()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrLocal, err)
 	}
-	delivered := false
-	defer func() {
-		_ = temp.Close()
-		if !delivered {
-			os.Remove(temp.Name())
-		}
-	}()
-	fault.At("fetch.created")
-	if err := q.copy(temp, content); err != nil {
+	if err := q.copy(to, content); err != nil {
 		return damaged(err)
 	}
-	if err := q.vouched(ctx, from, content); err != nil {
-		return damaged(err)
-	}
-	fault.At("fetch.written")
-	if err := errors.Join(temp.Sync(), temp.Close()); err != nil {
-		return fmt.Errorf("%w: %w", ErrLocal, err)
-	}
-	fault.At("fetch.synced")
-	if err := os.Rename(temp.Name(), q.Path); err != nil {
-		return fmt.Errorf("%w: %w", ErrLocal, err)
-	}
-	delivered = true
-	fault.At("fetch.delivered")
-	return nil
-}
-
-func createTemp(folder string) (*os.File, error) {
-	var random [4]byte
-	rand.Read(random[:])
-	name := tempPrefix + strconv.Itoa(os.Getpid()) + "." + hex.EncodeToString(random[:])
-	return os.OpenFile(filepath.Join(folder, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-}
-
-// sweep removes what a fetch that was killed has left in the folder.
-func sweep(folder string) {
-	left, err := filepath.Glob(filepath.Join(folder, tempPrefix+"*"))
-	if err != nil {
-		return
-	}
-	for _, path := range left {
-		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), tempPrefix), ".")
-		pid, err := strconv.Atoi(id)
-		if err != nil || pid <= 0 {
-			continue
-		}
-		info, err := os.Lstat(path)
-		if err != nil {
-			continue
-		}
-		// A process of that number may be another one by now.
-		gone := errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
-		if gone || time.Since(info.ModTime()) > time.Hour {
-			os.Remove(path)
-		}
-	}
+	return damaged(q.vouched(ctx, from, content))
 }
 
 func (q *question) isSegment() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"sync"
 
@@ -17,10 +18,23 @@ import (
 // Fetch delivers the file to r.Path. Nil means that it is there, whole, synced,
 // and what was once pushed: its length, its SHA-256, its name, its cluster and
 // the header of its first page have been compared. Otherwise r.Path is untouched.
+func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
+	d := NewDelivery(r.Path)
+	defer d.Discard()
+	if err := f.Get(ctx, r, d.Begin); err != nil {
+		return err
+	}
+	return d.Place()
+}
+
+// Get is Fetch without the delivery: the content goes to what begin returns,
+// and is whole and checked only once Get has returned nil. Where one copy turns
+// out to be damaged begin is called again, for another one, and what was written
+// before is void. r.Path is not touched; it tells who asks.
 //
 // One flight of requests asks for the archive's identity, for the file in every
 // place and under every extension, and for the newer timelines.
-func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
+func (f *Fetcher) Get(ctx context.Context, r Request, begin func() (io.Writer, error)) error {
 	name, err := walname.Parse(r.Name)
 	if err != nil {
 		return transport.WithHint(fmt.Errorf("%w: %w", ErrName, err),
@@ -33,8 +47,7 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 	if err != nil {
 		return err
 	}
-	q := &question{Fetcher: f, Request: r, name: name, cluster: cluster}
-	q.ours = sync.OnceValues(func() (bool, error) { return q.flatIsOurs(ctx) })
+	q := f.question(ctx, r, name, cluster, begin)
 	identity := async.Go(func() (layout.Identity, error) { return f.identity(ctx, cluster) })
 	copies := q.open(ctx, q.places())
 	defer copies.close()
@@ -76,6 +89,7 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request) error {
 type question struct {
 	*Fetcher
 	Request
+	begin       func() (io.Writer, error)
 	name        walname.Name
 	cluster     layout.Cluster
 	segmentSize int64 // of the archive; 0 if it says nothing
@@ -85,6 +99,12 @@ type question struct {
 
 	// newer are the histories of the timelines above the file's own.
 	newer *async.Result[[]walname.History]
+}
+
+func (f *Fetcher) question(ctx context.Context, r Request, name walname.Name, cluster layout.Cluster, begin func() (io.Writer, error)) *question {
+	q := &question{Fetcher: f, Request: r, name: name, cluster: cluster, begin: begin}
+	q.ours = sync.OnceValues(func() (bool, error) { return q.flatIsOurs(ctx) })
+	return q
 }
 
 // deliverFirst delivers the first sound copy, and reports whether there is any.

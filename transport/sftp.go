@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"walship/transport/internal/sftpclient"
 )
@@ -24,36 +22,21 @@ import (
 type SFTP struct {
 	url        URL
 	durability Durability
-	dial       func() (*session, error)
+	dial       func() (*connection, error)
 	redial     bool
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
 	current *link
+	made    uint64    // how many connections have been begun
+	dialed  time.Time // when the last one was
 }
 
-// link is a session that is being made or has been.
+// link is a connection that is being made or has been.
 type link struct {
 	done chan struct{} // closed when the fields below are set
-	*session
+	*connection
 	err error
-}
-
-// session is one connection with SFTP on it.
-type session struct {
-	*sftpclient.Client
-	conn   io.Closer
-	forget func() bool // ends the watch over the store's context
-
-	// openSSH: the server is OpenSSH's own, which works on the requests of a
-	// session in the order in which they came, and whose RENAME replaces nothing.
-	openSSH bool
-}
-
-func (s *session) close() {
-	s.forget()
-	_ = s.Client.Close()
-	_ = s.conn.Close()
 }
 
 // OpenSFTP returns the store at u and begins to connect without waiting for it.
@@ -61,7 +44,9 @@ func (s *session) close() {
 func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial}
-	s.dial = func() (*session, error) { return dialSession(ctx, u, o) }
+	most := new(atomic.Int32)
+	most.Store(int32(max(1, o.Sessions)))
+	s.dial = func() (*connection, error) { return dialSFTP(ctx, u, o, most) }
 	s.current = s.connect()
 	return s
 }
@@ -73,17 +58,50 @@ func (s *SFTP) Close() error {
 	l := s.current
 	s.mu.Unlock()
 	<-l.done
-	if l.session != nil {
+	if l.connection != nil {
 		l.close()
 	}
 	return nil
 }
 
+// Connection numbers the connection in use: as long as it stays the same, so
+// does what is behind it. It is 0 while there is none that works.
+func (s *SFTP) Connection() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.current.done:
+		if s.current.connection != nil && s.current.dead() == nil {
+			return s.made
+		}
+	default:
+	}
+	return 0
+}
+
+// Quiet is how long the server has said nothing although something waits for
+// it, the login included; 0 if nothing does.
+func (s *SFTP) Quiet() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.current.done:
+		if s.current.connection == nil {
+			return 0
+		}
+		return s.current.quiet()
+	default:
+		return time.Since(s.dialed)
+	}
+}
+
 // connect dials in the background.
 func (s *SFTP) connect() *link {
+	s.made++
+	s.dialed = time.Now()
 	l := &link{done: make(chan struct{})}
 	go func() {
-		l.session, l.err = s.dial()
+		l.connection, l.err = s.dial()
 		if l.err != nil {
 			l.err = dialError{l.err}
 		}
@@ -106,17 +124,18 @@ func (e dialError) Is(target error) bool {
 
 func (e dialError) Hint() string { return Hint(e.error) }
 
-// session waits for the connection, and makes a new one if it has died.
+// session waits for the connection, makes a new one if it has died, and takes
+// one of its sessions, which the caller gives back with done.
 func (s *SFTP) session(ctx context.Context) (*session, error) {
 	s.mu.Lock()
 	l := s.current
 	select {
 	case <-l.done:
-		dead := l.session != nil && l.Err() != nil
+		dead := l.connection != nil && l.dead() != nil
 		if dead {
 			l.close()
 		}
-		if dead || l.session == nil && s.redial {
+		if dead || l.connection == nil && s.redial {
 			l = s.connect()
 			s.current = l
 		}
@@ -125,7 +144,10 @@ func (s *SFTP) session(ctx context.Context) (*session, error) {
 	s.mu.Unlock()
 	select {
 	case <-l.done:
-		return l.session, l.err
+		if l.err != nil {
+			return nil, l.err
+		}
+		return l.take(), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, s.url.Host, context.Cause(ctx))
 	}
@@ -148,6 +170,7 @@ func (s *SFTP) tryWhile(ctx context.Context, again func() bool, op func(*session
 			return err
 		}
 		err = op(c)
+		c.done()
 		if !isLost(err) {
 			return s.explain(err)
 		}
@@ -179,57 +202,6 @@ func (s *SFTP) explain(err error) error {
 
 // path is where name lies on the server.
 func (s *SFTP) path(name string) string { return path.Join(s.url.Path, name) }
-
-// dialSession logs in and starts SFTP. The request for the subsystem goes out
-// with the first SFTP packet in one round trip: the answer to the latter is
-// the answer to both.
-func dialSession(ctx context.Context, u URL, o SSH) (*session, error) {
-	client, conn, err := DialSSH(ctx, u, o)
-	if err != nil {
-		return nil, err
-	}
-	forget := context.AfterFunc(ctx, func() { conn.Close() })
-
-	c, err := startSFTP(ctx, client, o.silence())
-	if err != nil {
-		forget()
-		conn.Close()
-		return nil, WithHint(
-			fmt.Errorf("%w: logged in to %s, but SFTP did not start: %w", ErrUnreachable, u.Host, err),
-			`the archive host's log says why; see whether its sshd_config has the line "Subsystem sftp internal-sftp", and whether a ChrootDirectory and all folders above it belong to root and only root can write to them`)
-	}
-	// Behind an OpenSSH server there may be another's SFTP server; none other
-	// has been seen to announce all of these.
-	own := strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_") &&
-		c.Has("fstatvfs@openssh.com") && c.Has("posix-rename@openssh.com")
-	return &session{Client: c, conn: conn, forget: forget, openSSH: own}, nil
-}
-
-func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration) (*sftpclient.Client, error) {
-	stop := time.AfterFunc(silence, func() { client.Close() })
-	channel, requests, err := client.OpenChannel("session", nil)
-	if !stop.Stop() && err != nil {
-		err = fmt.Errorf("%w for %v", sftpclient.ErrSilent, silence)
-	}
-	if err != nil {
-		return nil, err
-	}
-	go ssh.DiscardRequests(requests)
-	go func() { _, _ = io.Copy(io.Discard, channel.Stderr()) }()
-	if _, err := channel.SendRequest("subsystem", false, ssh.Marshal(struct{ Name string }{"sftp"})); err != nil {
-		return nil, err
-	}
-	return sftpclient.New(ctx, sftpChannel{channel, client}, silence)
-}
-
-// sftpChannel closes the whole connection with the session: a channel alone
-// cannot be closed when the peer is dead.
-type sftpChannel struct {
-	ssh.Channel
-	conn io.Closer
-}
-
-func (c sftpChannel) Close() error { return c.conn.Close() }
 
 // valid checks the name of a file.
 func valid(op, name string) error {

@@ -18,21 +18,35 @@ func (s *SFTP) Open(ctx context.Context, name string) (File, error) {
 	if err := valid("open", name); err != nil {
 		return nil, err
 	}
-	var file *sftpclient.File
-	err := s.try(ctx, func(c *session) (err error) {
-		file, err = c.Open(s.path(name), sftpclient.Read, 0).Reader(ctx)
+	var file *remoteFile
+	err := s.try(ctx, func(c *session) error {
+		f, err := c.Open(s.path(name), sftpclient.Read, 0).Reader(ctx)
+		if err == nil {
+			c.hold()
+			file = &remoteFile{File: f, s: s, session: c}
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &remoteFile{file, s}, nil
+	return file, nil
 }
 
-// remoteFile gives the errors of reading their class.
+// remoteFile gives the errors of reading their class, and the session back.
 type remoteFile struct {
 	*sftpclient.File
-	s *SFTP
+	s       *SFTP
+	session *session
+	closed  bool
+}
+
+func (f *remoteFile) Close() error {
+	if !f.closed {
+		f.closed = true
+		f.session.done()
+	}
+	return f.File.Close()
 }
 
 func (f *remoteFile) Read(p []byte) (int, error) {

@@ -30,6 +30,10 @@ type SSH struct {
 	// take nothing while we send. 0: 10 seconds.
 	Silence time.Duration
 
+	// Sessions is the most SFTP sessions that one connection may have; one more is
+	// opened when all are busy. 0: 1. OpenSSH allows 10 (MaxSessions).
+	Sessions int
+
 	// Redial makes a store try anew, with each operation, to make a connection
 	// that could not be made. Without it the first failure is all operations'.
 	Redial bool

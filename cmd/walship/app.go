@@ -65,6 +65,9 @@ func (p *program) commands() []*cli.Command {
 		p.checkCommand(),
 		p.verifyCommand(),
 		p.pruneCommand(),
+		p.agentCommand(),
+		p.agentStatusCommand(),
+		p.agentStopCommand(),
 		p.configCommand(),
 		p.versionCommand(),
 	}

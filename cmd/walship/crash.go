@@ -71,6 +71,8 @@ func (c caller) grace() time.Duration {
 		return graceRestore
 	case "backup":
 		return graceBackup
+	case "agent":
+		return agentDrain + 10*time.Second
 	}
 	return grace
 }

@@ -112,6 +112,10 @@ func classCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
+	var told *errAgent
+	if errors.As(err, &told) {
+		return told.code
+	}
 	for _, class := range []struct {
 		err  error
 		code int

@@ -56,7 +56,13 @@ func (p *program) fetchCommand() *cli.Command {
 				HeaderCheck: conf.HeaderCheck,
 				Warn:        p.warn,
 			}
-			return fetch(ctx, f, conf, restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode})
+			r := restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode}
+			if f.ForkGuard && f.GapGuard {
+				if done, err := p.fetchViaAgent(ctx, conf, r); done {
+					return err
+				}
+			}
+			return fetch(ctx, f, conf, r)
 		},
 	}
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"walship/archive"
+	"walship/internal/config"
 	"walship/internal/fault"
 	"walship/internal/stored"
 )
@@ -39,13 +41,24 @@ func (p *program) pushCommand() *cli.Command {
 			if data != nil && data.Stopping() {
 				silence = silenceStopping
 			}
-			pusher, done, err := p.pusher(x, silence)
+			conf, err := load(x)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := p.limited(x.Context, conf)
+			defer cancel()
+			if !x.Bool("no-clone-guard") {
+				if done, err := p.pushViaAgent(ctx, conf, data, silence, arg[0], arg[1]); done {
+					return err
+				}
+			}
+			pusher, done, err := p.pusherTo(ctx, conf, silence)
 			if err != nil {
 				return err
 			}
 			defer done()
 			pusher.CloneGuard = !x.Bool("no-clone-guard")
-			return pusher.Push(x.Context, data, arg[0], arg[1])
+			return pusher.Push(ctx, data, arg[0], arg[1])
 		},
 	}
 }
@@ -54,23 +67,32 @@ func dataFlag() cli.Flag {
 	return &cli.StringFlag{Name: "D", Aliases: []string{"pgdata"}, Usage: "data directory, instead of the working directory or $PGDATA"}
 }
 
-// pusher opens the archive for writing; done closes it.
+// pusher loads the configuration and opens the archive for writing; done closes it.
 func (p *program) pusher(x *cli.Context, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
 	conf, err := load(x)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := p.limited(x.Context, conf)
-	s, err := open(ctx, conf, silence)
+	pusher, closed, err := p.pusherTo(ctx, conf, silence)
 	if err != nil {
 		cancel()
 		return nil, nil, err
 	}
 	x.Context = ctx
+	return pusher, func() { cancel(); closed() }, nil
+}
+
+// pusherTo opens the configured archive for writing; done closes it.
+func (p *program) pusherTo(ctx context.Context, conf *config.Config, silence time.Duration) (pusher *archive.Pusher, done func(), err error) {
+	s, err := open(ctx, conf, silence)
+	if err != nil {
+		return nil, nil, err
+	}
 	return &archive.Pusher{
 		Store:       s,
 		Codec:       stored.Codec(conf.Codec),
 		HeaderCheck: conf.HeaderCheck,
 		Warn:        p.warn,
-	}, func() { cancel(); _ = s.Close() }, nil
+	}, func() { _ = s.Close() }, nil
 }

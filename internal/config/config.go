@@ -26,6 +26,8 @@ type Config struct {
 	SSHKey      string        // path of a private key; "" = leave it to ssh_config and the ssh agent
 	KnownHosts  string        // path; "" = leave it to ssh_config
 	Agent       string        // "off" or "auto"
+	AgentDir    string        // folder of the agent's socket; "" = leave it to package agent
+	Prefetch    int64         // bytes that the agent may keep for recovering servers
 	Timeout     time.Duration // of a whole call, > 0
 	Silence     time.Duration // longest that the archive may say nothing; 0 = the mode decides
 	Durability  string        // "full", "file" or "none"
@@ -46,10 +48,18 @@ type Value struct {
 	Text   string // safe to show: a password in a URL is masked; "" = not set
 	Origin string // "flag --timeout", "environment WALSHIP_TIMEOUT", "/etc/walship/walship.toml:3" or "default"
 	Secret bool   // the setting may hold a password
+
+	raw string // as it is in force
 }
 
 // Values returns every setting in the order of Settings.
-func (c *Config) Values() []Value { return slices.Clone(c.values) }
+func (c *Config) Values() []Value {
+	values := slices.Clone(c.values)
+	for i := range values {
+		values[i].raw = ""
+	}
+	return values
+}
 
 // RequireArchive returns nil if an archive is set, else an error that says
 // where one can be set.
@@ -128,11 +138,11 @@ func (l *loader) load() error {
 	for _, s := range settings {
 		value := Value{Name: s.Name, Origin: "default", Secret: s.Secret}
 		take := func(text, origin, dir string) error {
-			shown, err := l.apply(s, text, dir)
+			raw, err := l.apply(s, text, dir)
 			if err != nil {
 				return fmt.Errorf("%s %q (%s): %w", s.Name, s.shown(text), origin, err)
 			}
-			value.Text, value.Origin = shown, origin
+			value.Text, value.raw, value.Origin = s.shown(raw), raw, origin
 			return nil
 		}
 		if s.Default != "" {
@@ -169,8 +179,8 @@ func (l *loader) load() error {
 }
 
 // apply checks text and stores it in the Config. A relative path is taken from
-// dir. It returns the value as it may be shown.
-func (l *loader) apply(s Setting, text, dir string) (shown string, err error) {
+// dir. It returns the value as it is in force.
+func (l *loader) apply(s Setting, text, dir string) (raw string, err error) {
 	switch {
 	case text == "":
 		return "", errors.New("empty; leave it out if it is not meant to be set")
@@ -189,7 +199,7 @@ func (l *loader) apply(s Setting, text, dir string) (shown string, err error) {
 			return "", err
 		}
 	}
-	return s.shown(text), s.set(l.config, text)
+	return text, s.set(l.config, text)
 }
 
 func (l *loader) checkArchive(url string) error {

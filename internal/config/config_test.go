@@ -77,11 +77,11 @@ func TestDefaults(t *testing.T) {
 	w := newWorld(t)
 	c := load(t, w.sources(nil, nil))
 	if c.Archive != "" || c.SSHKey != "" || c.KnownHosts != "" || c.File != "" || c.Agent != "off" || c.Timeout != 2*time.Minute ||
-		c.Silence != 0 || c.Durability != "full" || c.Codec != "zstd" || !c.HeaderCheck {
+		c.Silence != 0 || c.Durability != "full" || c.Codec != "zstd" || !c.HeaderCheck || c.AgentDir != "" || c.Prefetch != 128<<20 {
 		t.Errorf("defaults: %+v", c)
 	}
 	for i, s := range Settings() {
-		if got, want := c.Values()[i], (Value{s.Name, s.Default, "default", s.Secret}); got != want {
+		if got, want := c.Values()[i], (Value{Name: s.Name, Text: s.Default, Origin: "default", Secret: s.Secret}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -93,6 +93,8 @@ archive = "file:///from/file"
 ssh_key = "/file/key"
 known_hosts = "/file/hosts"
 agent = "auto"
+agent_dir = "/file/agent"
+prefetch_memory = "64MB"
 timeout = "3m"
 silence = "1m"
 durability = "file"
@@ -100,7 +102,7 @@ codec = "gzip"
 header_check = "off"
 `
 	given := map[string]string{
-		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "timeout": "1d",
+		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "agent_dir": "/other/agent", "prefetch_memory": "1GB", "timeout": "1d",
 		"silence": "90s", "durability": "none", "codec": "none", "header_check": "on",
 	}
 	w := newWorld(t)
@@ -120,12 +122,12 @@ header_check = "off"
 			t.Errorf("%s: origin %q, want %q", s.Name, got, want)
 		}
 		e[s.Env()] = text
-		if got, want := value(t, load(t, w.sources(e, nil)), s.Name), (Value{s.Name, text, "environment " + s.Env(), s.Secret}); got != want {
+		if got, want := value(t, load(t, w.sources(e, nil)), s.Name), (Value{Name: s.Name, Text: text, Origin: "environment " + s.Env(), Secret: s.Secret}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		// The flag wins over an environment that says what the file says.
 		e[s.Env()], flags[s.Flag()] = value(t, c, s.Name).Text, text
-		if got, want := value(t, load(t, w.sources(e, flags)), s.Name), (Value{s.Name, text, "flag --" + s.Flag(), s.Secret}); got != want {
+		if got, want := value(t, load(t, w.sources(e, flags)), s.Name), (Value{Name: s.Name, Text: text, Origin: "flag --" + s.Flag(), Secret: s.Secret}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -140,7 +142,8 @@ header_check = "off"
 func TestNames(t *testing.T) {
 	want := []string{
 		"config --config WALSHIP_CONFIG", "archive --archive WALSHIP_ARCHIVE", "ssh_key --ssh-key WALSHIP_SSH_KEY",
-		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT", "timeout --timeout WALSHIP_TIMEOUT",
+		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT",
+		"agent_dir --agent-dir WALSHIP_AGENT_DIR", "prefetch_memory --prefetch-memory WALSHIP_PREFETCH_MEMORY", "timeout --timeout WALSHIP_TIMEOUT",
 		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "codec --codec WALSHIP_CODEC",
 		"header_check --header-check WALSHIP_HEADER_CHECK",
 	}
@@ -332,7 +335,7 @@ func TestOverriddenErrors(t *testing.T) {
 }
 
 func TestFileErrors(t *testing.T) {
-	const all = "want archive, ssh_key, known_hosts, agent, timeout, silence, durability, codec or header_check"
+	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, codec or header_check"
 	for _, test := range []struct{ toml, want string }{
 		{"\narchve = 'x'", `FILE:2: unknown key "archve": did you mean "archive"?`},
 		{"ssh-key = 'x'", `FILE:1: unknown key "ssh-key": did you mean "ssh_key"?`},

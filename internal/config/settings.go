@@ -35,7 +35,9 @@ func Settings() []Setting {
 		{Name: "archive", Secret: true, Usage: "URL of the archive: sftp://USER@HOST/PATH or file:///PATH", set: text(func(c *Config) *string { return &c.Archive })},
 		{Name: "ssh_key", path: true, Usage: "private key to log in with, instead of those of ssh_config and the ssh agent", set: text(func(c *Config) *string { return &c.SSHKey })},
 		{Name: "known_hosts", path: true, Usage: "file with the host keys to trust, instead of ssh_config's", set: text(func(c *Config) *string { return &c.KnownHosts })},
-		{Name: "agent", Default: "off", Words: []string{"off", "auto"}, Usage: "reserved for an agent that keeps the connection open; in this version auto does what off does", set: text(func(c *Config) *string { return &c.Agent })},
+		{Name: "agent", Default: "off", Words: []string{"off", "auto"}, Usage: "auto: push and fetch hand their work to an agent that keeps the connection open and works ahead, and start one if there is none", set: text(func(c *Config) *string { return &c.Agent })},
+		{Name: "agent_dir", path: true, Usage: "folder of the agent's socket and log, which must be this user's alone, instead of walship-UID in the folder for temporary files", set: text(func(c *Config) *string { return &c.AgentDir })},
+		{Name: "prefetch_memory", Default: "128MB", Usage: "memory for the segments that the agent keeps ready for a recovering server; 0 for none", set: size(func(c *Config) *int64 { return &c.Prefetch })},
 		{Name: "timeout", Default: "2m", Usage: "longest that a whole call may take", set: duration(func(c *Config) *time.Duration { return &c.Timeout })},
 		{Name: "silence", Default: "auto", Usage: "longest that the archive may say nothing; auto: the mode decides", set: autoDuration(func(c *Config) *time.Duration { return &c.Silence })},
 		{Name: "durability", Default: "full", Words: []string{"full", "file", "none"}, Usage: "what the archive must promise: full; file, without the folder's sync; or none", set: text(func(c *Config) *string { return &c.Durability })},
@@ -77,6 +79,13 @@ func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 		}
 		*field(c) = d
 		return nil
+	}
+}
+
+func size(field func(*Config) *int64) func(*Config, string) error {
+	return func(c *Config, text string) (err error) {
+		*field(c), err = ParseSize(text)
+		return err
 	}
 }
 

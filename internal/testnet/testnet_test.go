@@ -146,7 +146,7 @@ func TestDelayDoesNotThrottle(t *testing.T) {
 	}()
 	_, err := io.ReadFull(conn, make([]byte, 20))
 	must(t, err)
-	if d := time.Since(begin); d > 4*oneWay {
+	if d := time.Since(begin); d > 20*oneWay { // one after another they take 40
 		t.Errorf("20 requests in flight took %s", d)
 	}
 
@@ -155,7 +155,7 @@ func TestDelayDoesNotThrottle(t *testing.T) {
 	go func() { _, _ = conn.Write(make([]byte, size)) }()
 	_, err = io.ReadFull(conn, make([]byte, size))
 	must(t, err)
-	if d := time.Since(begin); d > 20*oneWay {
+	if d := time.Since(begin); d > 200*oneWay { // 64 kB in each round trip would take 1,000
 		t.Errorf("%d bytes took %s", size, d)
 	}
 }

@@ -115,6 +115,17 @@ func (c *Client) Err() error {
 	return c.err
 }
 
+// Quiet is how long the server has kept calls waiting without a sign of life;
+// 0 if none waits.
+func (c *Client) Quiet() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.calls) == 0 {
+		return 0
+	}
+	return time.Since(c.progress)
+}
+
 // fail ends the session for reason err, once.
 func (c *Client) fail(err error) {
 	c.mu.Lock()

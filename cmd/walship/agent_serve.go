@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"walship/archive"
+	"walship/internal/agent"
+	"walship/internal/config"
+	"walship/internal/fault"
+	"walship/internal/pgdata"
+	"walship/internal/stored"
+	"walship/restore"
+	"walship/transport"
+)
+
+const (
+	// agentSessions is how many SFTP sessions the agent may have on its one
+	// connection: sshd allows 10 (MaxSessions), and more than these carry no more.
+	agentSessions = 4
+
+	// agentKeepAlive is how often an agent that has nothing to do asks the archive
+	// for a sign of life: less than what firewalls and storage boxes take for idle.
+	agentKeepAlive = 20 * time.Second
+
+	// agentDrain is how long the agent may finish what is in hand when it ends.
+	agentDrain = 30 * time.Second
+)
+
+// connected is what a store on a server tells of its connection.
+type connected interface {
+	Connection() uint64
+	Quiet() time.Duration
+	KeepAlive(ctx context.Context)
+}
+
+// worker does the work of calls.
+type worker struct {
+	conf   *config.Config
+	key    string
+	store  store
+	remote connected // nil if the archive is a local folder
+	ahead  *archive.Ahead
+	before *restore.Prefetcher
+	stop   func() // ends the agent
+	idle   time.Duration
+	log    *agentLog
+	began  time.Time
+
+	mu    sync.Mutex
+	calls map[string]int // by kind
+	fails int
+}
+
+func newWorker(ctx context.Context, conf *config.Config, key string, log *agentLog, idle time.Duration, stop func()) (*worker, error) {
+	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions})
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{conf: conf, key: key, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
+	w.ahead = &archive.Ahead{Pusher: &archive.Pusher{Store: s, Codec: stored.Codec(conf.Codec), HeaderCheck: conf.HeaderCheck, CloneGuard: true}}
+	w.before = &restore.Prefetcher{
+		Fetcher: &restore.Fetcher{Store: s, ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck},
+		Memory:  conf.Prefetch,
+	}
+	if r, ok := s.(connected); ok {
+		w.remote = r
+		w.ahead.Connection = r.Connection
+		go w.watch(ctx)
+	}
+	return w, nil
+}
+
+// watch keeps the connection alive and logs what becomes of it.
+func (w *worker) watch(ctx context.Context) {
+	var last uint64
+	for tick := 0; ; tick++ {
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return
+		}
+		switch now := w.remote.Connection(); {
+		case now == last:
+		case now == 0:
+			w.log.say("lost the connection to the archive")
+		default:
+			w.log.say("connected to %s", config.MaskURL(w.conf.Archive))
+		}
+		last = w.remote.Connection()
+		if tick%int(agentKeepAlive/time.Second) == 0 {
+			go w.remote.KeepAlive(ctx)
+		}
+	}
+}
+
+// close gives up what nobody waits for.
+func (w *worker) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	w.ahead.Close(ctx)
+	w.before.Close()
+	_ = w.store.Close()
+}
+
+// handle does the work of one call.
+func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (answer agent.Reply) {
+	var mu sync.Mutex
+	var warnings []string
+	warn := func(text string) {
+		mu.Lock()
+		warnings = append(warnings, limit(text))
+		mu.Unlock()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer w.hurry(r.Silence, cancel)()
+
+	fault.At("agent.asked")
+	var err error
+	var size int64
+	switch r.Kind {
+	case kindPush:
+		err = w.push(ctx, r, warn)
+	case kindFetch:
+		size, err = w.fetch(ctx, r, file, warn)
+	case kindStatus:
+		return w.status()
+	case kindStop:
+		w.log.say("asked to stop")
+		w.stop()
+		return agent.Reply{}
+	default:
+		err = usage("unknown request %q", r.Kind)
+	}
+	fault.At("agent.done")
+	w.count(r, err)
+	mu.Lock()
+	defer mu.Unlock()
+	answer = reply(err, warnings)
+	answer.Size = size
+	return answer
+}
+
+// hurry ends a call once the archive has said nothing for the time silence,
+// which may be less than what the shared connection is allowed.
+func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (stop func()) {
+	if w.remote == nil || silence <= 0 || silence >= silencePatient {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-time.After(silence / 20):
+			case <-done:
+				return
+			}
+			if w.remote.Quiet() >= silence {
+				cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+func (w *worker) push(ctx context.Context, r agent.Request, warn func(string)) error {
+	data, err := pgdata.Open(r.Data)
+	if err != nil {
+		return err
+	}
+	return w.ahead.Push(ctx, data, r.Path, r.Name, warn)
+}
+
+func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn func(string)) (size int64, err error) {
+	mode, ok := parseMode(r.Mode)
+	if !ok || file == nil {
+		return 0, usage("a fetch without a mode or a place to deliver to")
+	}
+	data, err := pgdata.Open(r.Data)
+	if err != nil {
+		return 0, err
+	}
+	to := &counter{}
+	begin := func() (io.Writer, error) {
+		_, err := file.Seek(0, io.SeekStart)
+		*to = counter{w: file}
+		return to, errors.Join(err, file.Truncate(0))
+	}
+	err = w.before.Get(ctx, restore.Request{Name: r.Name, Path: r.Path, Data: data, Mode: mode}, warn, begin)
+	return to.n, err
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// count keeps the books, and logs what an administrator may want to know of.
+func (w *worker) count(r agent.Request, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls[r.Kind]++
+	if err != nil && !errors.Is(err, restore.ErrNotThere) {
+		w.fails++
+		w.log.rarely("%s of %s: %v", r.Kind, r.Name, err)
+	}
+}
+
+// agentStatus is what an agent tells of itself.
+type agentStatus struct {
+	Key       string                `json:"key"`
+	PID       int                   `json:"pid"`
+	Version   string                `json:"version"`
+	Archive   string                `json:"archive"`
+	Since     time.Time             `json:"since"`
+	Connected *bool                 `json:"connected,omitempty"` // absent: the archive is a local folder
+	Pushed    int                   `json:"pushed"`              // calls
+	Fetched   int                   `json:"fetched"`             // calls
+	Failed    int                   `json:"failed"`              // calls
+	Ahead     archive.AheadStats    `json:"ahead"`
+	Prefetch  restore.PrefetchStats `json:"prefetch"`
+	Memory    uint64                `json:"memory_bytes"`
+	Threads   int                   `json:"goroutines"`
+	Idle      string                `json:"idle_limit,omitempty"` // it ends after so long without a call
+}
+
+func (w *worker) status() agent.Reply {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	w.mu.Lock()
+	s := agentStatus{
+		Key: w.key, PID: os.Getpid(), Version: version, Archive: config.MaskURL(w.conf.Archive), Since: w.began.UTC().Truncate(time.Second),
+		Pushed: w.calls[kindPush], Fetched: w.calls[kindFetch], Failed: w.fails,
+		Ahead: w.ahead.Stats(), Prefetch: w.before.Stats(),
+		Memory: m.Sys - m.HeapReleased, Threads: runtime.NumGoroutine(),
+	}
+	w.mu.Unlock()
+	if w.idle > 0 {
+		s.Idle = config.FormatDuration(w.idle)
+	}
+	if w.remote != nil {
+		up := w.remote.Connection() != 0
+		s.Connected = &up
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return reply(err, nil)
+	}
+	return agent.Reply{Status: text}
+}
+
+// agentLog is the agent's log: a line for each thing that is worth one.
+type agentLog struct {
+	v    *voice
+	mu   sync.Mutex
+	last time.Time
+	left int // unsaid since
+}
+
+func (l *agentLog) say(format string, args ...any) {
+	l.v.say("%s", time.Now().UTC().Format("2006-01-02 15:04:05")+" agent "+fmt.Sprint(os.Getpid())+": "+fmt.Sprintf(format, args...))
+}
+
+// rarely says it if nothing was said so for a while, for what comes in crowds.
+func (l *agentLog) rarely(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.last) < 10*time.Second {
+		l.left++
+		return
+	}
+	if l.left > 0 {
+		format += fmt.Sprintf(" (and %d more like it)", l.left)
+	}
+	l.last, l.left = time.Now(), 0
+	l.say(format, args...)
+}

@@ -1,0 +1,421 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"walship/internal/async"
+	"walship/internal/layout"
+	"walship/internal/pgdata"
+	"walship/internal/stored"
+	"walship/transport"
+	"walship/walname"
+)
+
+// Bounds of the work ahead.
+const (
+	// prefetchMost is how many segments are kept ahead of one server at most.
+	prefetchMost = 16
+
+	// prefetchIdle is how long a server may ask for nothing before what is kept
+	// for it is given up.
+	prefetchIdle = 30 * time.Second
+
+	// historiesAge is how old the list of newer timelines may be that the fork
+	// guard goes by, for a server in archive recovery: it has chosen its timeline
+	// when it started and looks for no other, so that what the guard learns a
+	// second later it might as well have learnt a second later of all. A standby
+	// does look, and gets a list that was read after it asked.
+	historiesAge = time.Second
+)
+
+// Prefetcher answers servers as a Fetcher does, and works ahead: from the
+// segments that a recovering server asks for it sees where recovery goes, along
+// the timeline histories, and keeps the next segments in memory, decoded and
+// checked. Nothing of them is on disk. That a file is absent, or could not be
+// had, is never kept: then the archive is asked anew. All guards hold.
+//
+// It may be used concurrently.
+type Prefetcher struct {
+	// Fetcher does the work; its Warn is not used.
+	Fetcher *Fetcher
+
+	// Memory bounds the content that is kept, in bytes, for all servers together.
+	Memory int64
+
+	mu      sync.Mutex
+	held    int64
+	spare   [][]byte // buffers of segments that have been delivered, all of one size
+	servers map[serverKey]*server
+	closed  bool
+	stats   PrefetchStats
+}
+
+// PrefetchStats counts segments since the beginning, and what is kept now.
+type PrefetchStats struct {
+	Fetched int   `json:"fetched"`    // before they were asked for
+	Used    int   `json:"used"`       // kept, and then asked for
+	Held    int64 `json:"held_bytes"` // now
+}
+
+// serverKey is one server.
+type serverKey struct {
+	path     string
+	systemID uint64
+}
+
+// server is what is known of one server that recovers.
+type server struct {
+	p    *Prefetcher
+	idle *time.Timer
+
+	mu     sync.Mutex
+	last   walname.Segment // that was delivered
+	row    int             // how many were asked for in a row
+	kept   map[walname.Segment]*kept
+	newer  *async.Result[[]walname.History] // for the timeline newerOf
+	asked  time.Time                        // when newer was begun
+	newerT walname.Timeline
+}
+
+// kept is a segment in memory, or on its way there.
+type kept struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
+	data   []byte
+	room   int64
+}
+
+// Get answers as Fetcher.Get does.
+func (p *Prefetcher) Get(ctx context.Context, r Request, warn func(string), begin func() (io.Writer, error)) error {
+	f := *p.Fetcher
+	f.Warn = warn
+	name, err := walname.Parse(r.Name)
+	if err != nil || name.Kind != walname.KindSegment || r.Data == nil || r.Data.Geometry().Check(name.Segment) != nil {
+		return f.Get(ctx, r, begin)
+	}
+	q := f.question(ctx, r, name, layout.Cluster{SystemID: r.Data.Control.SystemID}, begin)
+	if !q.recovering() || q.rewinding() {
+		return f.Get(ctx, r, begin)
+	}
+	s := p.server(r.Data)
+	if s == nil {
+		return f.Get(ctx, r, begin)
+	}
+	q.newer = s.histories(q)
+	if k := s.take(name.Segment); k != nil {
+		defer p.give(k)
+		select {
+		case <-k.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if k.err == nil {
+			s.delivered(q) // the next ones can be on their way while this one is written
+			if err := q.guardFork(ctx); err != nil {
+				return err
+			}
+			if err := q.write(k.data); err != nil {
+				return err
+			}
+			p.count(0, 1)
+			return nil
+		}
+	}
+	if err := f.Get(ctx, r, begin); err != nil {
+		return err
+	}
+	s.delivered(q)
+	return nil
+}
+
+// write hands over content that has been checked.
+func (q *question) write(data []byte) error {
+	to, err := q.begin()
+	if err == nil {
+		_, err = to.Write(data)
+	}
+	if err != nil {
+		return errors.Join(ErrLocal, err)
+	}
+	return nil
+}
+
+// Stats tells what there has been, and what is kept.
+func (p *Prefetcher) Stats() PrefetchStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Held = p.held
+	return s
+}
+
+// Close gives up all that is kept.
+func (p *Prefetcher) Close() {
+	p.mu.Lock()
+	p.closed = true
+	servers := p.servers
+	p.servers = nil
+	p.mu.Unlock()
+	for _, s := range servers {
+		s.drop()
+	}
+}
+
+func (p *Prefetcher) count(fetched, used int) {
+	p.mu.Lock()
+	p.stats.Fetched += fetched
+	p.stats.Used += used
+	p.mu.Unlock()
+}
+
+func (p *Prefetcher) server(data *pgdata.Dir) *server {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	if p.servers == nil {
+		p.servers = make(map[serverKey]*server)
+	}
+	key := serverKey{data.Path, data.Control.SystemID}
+	s := p.servers[key]
+	if s == nil {
+		s = &server{p: p, kept: make(map[walname.Segment]*kept)}
+		s.idle = time.AfterFunc(prefetchIdle, s.drop)
+		p.servers[key] = s
+	}
+	s.idle.Reset(prefetchIdle)
+	return s
+}
+
+// histories are the newer timelines that the fork guard goes by.
+func (s *server) histories(q *question) *async.Result[[]walname.History] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age := time.Since(s.asked)
+	if q.Mode != pgdata.ArchiveRecovery || s.newer == nil || s.newerT != q.name.Timeline() || age > historiesAge {
+		s.newer, s.asked, s.newerT = q.askNewer(), time.Now(), q.name.Timeline()
+	} else if age > historiesAge/4 {
+		// In time for the next one.
+		used := s.newer
+		s.newer, s.asked = q.askNewer(), time.Now()
+		return used
+	}
+	return s.newer
+}
+
+// askNewer asks for the newer timelines, independently of the call.
+func (q *question) askNewer() *async.Result[[]walname.History] {
+	own := *q
+	ctx, cancel := context.WithTimeout(context.Background(), prefetchIdle)
+	own.ours = sync.OnceValues(func() (bool, error) { return own.flatIsOurs(ctx) })
+	return async.Go(func() ([]walname.History, error) {
+		defer cancel()
+		return own.newerHistories(ctx)
+	})
+}
+
+// take returns what is kept of the segment, and leaves it to the caller.
+func (s *server) take(seg walname.Segment) *kept {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.kept[seg]
+	delete(s.kept, seg)
+	return k
+}
+
+// delivered notes that the segment is being delivered, and sees to the next ones.
+func (s *server) delivered(q *question) {
+	line, _, err := q.line()
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next, ok := q.next(s.last, line); ok && next == q.name.Segment {
+		s.row++
+	} else {
+		s.row = 0
+	}
+	s.last = q.name.Segment
+	if q.Mode == pgdata.Standby && s.row < 2 {
+		return // one that streams asks once in a while
+	}
+	wanted := make(map[walname.Segment]bool)
+	at := q.name.Segment
+	for range prefetchMost {
+		next, ok := q.next(at, line)
+		if !ok {
+			break
+		}
+		at = next
+		wanted[at] = true
+	}
+	for seg, k := range s.kept {
+		if !wanted[seg] || k.failed() { // what was absent may be there now
+			delete(s.kept, seg)
+			go s.p.give(k)
+		}
+	}
+	at = q.name.Segment
+	for range len(wanted) {
+		at, _ = q.next(at, line)
+		if s.kept[at] != nil {
+			continue
+		}
+		k := s.p.room(q.size())
+		if k == nil {
+			return
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		k.cancel = cancel
+		s.kept[at] = k
+		go s.p.load(ctx, k, q, at)
+	}
+}
+
+func (k *kept) failed() bool {
+	select {
+	case <-k.done:
+		return k.err != nil
+	default:
+		return false
+	}
+}
+
+// line is the newer timeline that recovery goes to, if there is one.
+func (q *question) line() (h walname.History, ok bool, err error) {
+	relevant, err := q.relevant()
+	if err != nil || len(relevant) == 0 {
+		return h, false, err
+	}
+	return relevant[len(relevant)-1], true, nil
+}
+
+// next is the segment that a server will ask for behind at: on the same
+// timeline, or where line has left that, on the one that follows.
+func (q *question) next(at walname.Segment, line walname.History) (walname.Segment, bool) {
+	g := q.Data.Geometry()
+	if g.Check(at) != nil {
+		return at, false
+	}
+	next, ok := g.Next(at)
+	here := *q
+	here.name.Segment = at
+	if fork, _, child, shares := here.shared(line); ok && shares && fork != 0 && g.Number(next) >= g.Number(g.At(at.Timeline, fork)) {
+		next.Timeline = child
+	}
+	return next, ok
+}
+
+// room takes the memory for a segment of size bytes; nil if there is none.
+func (p *Prefetcher) room(size int64) *kept {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if size <= 0 || p.held+size > p.Memory || p.closed {
+		return nil
+	}
+	p.held += size
+	k := &kept{done: make(chan struct{}), room: size}
+	n := len(p.spare)
+	switch {
+	case n > 0 && int64(cap(p.spare[0])) == size:
+		k.data, p.spare = p.spare[n-1], p.spare[:n-1]
+	case n > 0: // another cluster's
+		p.spare = nil
+	}
+	return k
+}
+
+// give gives back what is kept, once nothing writes to it any more.
+func (p *Prefetcher) give(k *kept) {
+	k.cancel()
+	<-k.done
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held -= k.room
+	same := len(p.spare) == 0 || cap(p.spare[0]) == cap(k.data)
+	if same && p.held+int64(len(p.spare)+1)*k.room <= p.Memory && !p.closed {
+		p.spare = append(p.spare, k.data[:0])
+	}
+	k.data = nil
+}
+
+// load reads a segment of the archive into memory, and checks it.
+func (p *Prefetcher) load(ctx context.Context, k *kept, asked *question, seg walname.Segment) {
+	defer close(k.done)
+	ctx, cancel := context.WithTimeout(ctx, prefetchIdle)
+	defer cancel()
+	f := *p.Fetcher
+	f.Warn = func(string) {}
+	name := walname.Name{Kind: walname.KindSegment, Segment: seg}
+	r := asked.Request
+	r.Name = name.String()
+	if cap(k.data) == 0 {
+		k.data = make([]byte, 0, k.room)
+	}
+	q := f.question(ctx, r, name, asked.cluster, func() (io.Writer, error) {
+		k.data = k.data[:0]
+		return writerFunc(func(b []byte) (int, error) {
+			if len(k.data)+len(b) > cap(k.data) {
+				return 0, io.ErrShortBuffer
+			}
+			k.data = append(k.data, b...)
+			return len(b), nil
+		}), nil
+	})
+	k.err = q.load(ctx)
+	if k.err == nil {
+		p.count(1, 0)
+	}
+}
+
+// load reads walship's own copy. Whether the server may have it is for later.
+func (q *question) load(ctx context.Context) error {
+	open := func(codec stored.Codec) (string, *async.Result[transport.File]) {
+		stow := q.cluster.Stem(q.name) + codec.Extension()
+		return stow, async.Go(func() (transport.File, error) { return q.Store.Open(ctx, stow) })
+	}
+	guess := stored.Zstd
+	stow, opening := open(guess)
+	id, err := q.identity(ctx, q.cluster)
+	if err == nil && id.SegmentSize != q.size() {
+		err = ErrArchive
+	}
+	remote, failed := opening.Wait()
+	if codec := stored.Codec(id.Codec); err == nil && codec != guess {
+		if failed == nil {
+			_ = remote.Close()
+		}
+		stow, opening = open(codec)
+		remote, failed = opening.Wait()
+	}
+	if failed != nil {
+		return failed
+	}
+	defer remote.Close()
+	if err != nil {
+		return err
+	}
+	return q.deliver(ctx, stow, remote)
+}
+
+// drop gives up all that is kept for the server.
+func (s *server) drop() {
+	s.mu.Lock()
+	all := s.kept
+	s.kept = make(map[walname.Segment]*kept)
+	s.row, s.newer = 0, nil
+	s.mu.Unlock()
+	for _, k := range all {
+		s.p.give(k)
+	}
+	s.p.mu.Lock()
+	s.p.spare = nil
+	s.p.mu.Unlock()
+}
