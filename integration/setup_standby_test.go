@@ -73,30 +73,3 @@ func TestSetupStandbyStays(t *testing.T) {
 	testpg.WaitFor(t, soon, "the standby to read its files", func() bool { return strings.Contains(standby.Query("show primary_conninfo"), "user=walship") })
 	r.want(0, []string{"everything is as it should be"}, follow...)
 }
-
-// The agent's unit is written beside the configuration, which then says that the
-// agent is used; root is told how to install it.
-func TestSetupAgentService(t *testing.T) {
-	t.Parallel()
-	r := newRecipe(t, testpg.Options{})
-	unit := r.config("walship-agent.service")
-	r.setupPrimary(0, []string{"+ExecStart=" + r.binary + " --config " + r.config("walship.toml") + " agent", `+agent = "auto"`}, "--agent-service", "--dry-run")
-	if _, err := os.Stat(unit); err == nil {
-		t.Fatal("a dry run has written it")
-	}
-	r.setupPrimary(0, []string{"wrote " + unit, "sudo install -m 0644 " + unit + " /etc/systemd/system/ sudo systemctl enable --now walship-agent.service"}, "--agent-service")
-	owner, err := testpg.ServerUser()
-	must(t, err)
-	text, err := os.ReadFile(unit)
-	must(t, err)
-	for _, line := range []string{"User=" + owner.Name, "ExecStart=" + r.binary + " --config " + r.config("walship.toml") + " agent", "WantedBy=multi-user.target"} {
-		if !strings.Contains(string(text), "\n"+line+"\n") {
-			t.Errorf("no line %q in\n%s", line, text)
-		}
-	}
-	settled := r.settled()
-	r.setupPrimary(0, nil, "--agent-service")
-	r.setupPrimary(0, nil)
-	same(t, "a second run", settled, r.settled())
-	r.want(0, []string{"removed " + unit}, "setup", "undo")
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -37,7 +38,20 @@ func agentFolder(c *config.Config) string {
 // agentKey stands for the configuration, and for what else decides how the
 // archive is reached.
 func agentKey(c *config.Config) string {
-	return agent.Key(c.Essence() + os.Getenv("HOME") + "\n" + os.Getenv("SSH_AUTH_SOCK"))
+	return agent.Key(c.Essence() + home() + "\n" + os.Getenv("SSH_AUTH_SOCK"))
+}
+
+// home is where this user's own files are: what a server starts has no HOME, what
+// systemd starts has one, and both mean the same.
+func home() string {
+	if dir := os.Getenv("HOME"); dir != "" {
+		return dir
+	}
+	me, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return me.HomeDir
 }
 
 // errAgent is an error that the agent has met in doing the work of a call.

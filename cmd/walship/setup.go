@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -117,11 +116,7 @@ func defaultConfigFile() string {
 	if unix.Access(system, unix.W_OK) == nil {
 		return filepath.Join(system, "walship.toml")
 	}
-	home := os.Getenv("HOME")
-	if me, err := user.Current(); err == nil && home == "" {
-		home = me.HomeDir
-	}
-	return filepath.Join(home, ".config", "walship", "walship.toml")
+	return filepath.Join(home(), ".config", "walship", "walship.toml")
 }
 
 // write carries an edit out, or shows it.
