@@ -169,7 +169,7 @@ func TestSetupRestartAndStart(t *testing.T) {
 			_, _ = r.primary.Run("pg_ctl", "-D", dir, "-m", "immediate", "stop") // it may not run
 		})
 	}
-	r.want(0, []string{"restart for archive_mode", "archiving works", "next walship backup, and then: copy"}, "setup", "primary", "-D", r.primary.Data, "--standby", "127.0.0.1", "--restart", "--slot", "db2")
+	r.want(0, []string{"restart for archive_mode", "archiving works", "walship backup, and then: copy"}, "setup", "primary", "-D", r.primary.Data, "--standby", "127.0.0.1", "--restart", "--slot", "db2")
 	follow := []string{"setup", "standby", "-D", data, "--primary", fmt.Sprintf("127.0.0.1:%d", r.primary.Port), "--port", fmt.Sprint(port), "--slot", "db2", "--standby-name", "db2"}
 	r.want(0, []string{"copied into", "caught up", "streaming from 127.0.0.1"}, append(follow, "--start")...)
 	if got := r.primary.Query("select application_name, state, usename from pg_stat_replication"); got != "db2|streaming|walship" {

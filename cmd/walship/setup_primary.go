@@ -369,12 +369,18 @@ func (s *setup) nextSteps(d *dbServer, p *primaryPlan) {
 	if len(p.standbys) == 0 || s.changed == 0 {
 		return
 	}
-	s.line("next", "walship backup, and then: copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", p.passfile, p.role)
 	host, _ := os.Hostname() // a name to fill in
-	name := host
-	if m, err := d.data.Postmaster(); err == nil && m.Port != "" && m.Port != "5432" {
-		host += ":" + m.Port
+	name, backup := host, "walship backup"
+	if m, err := d.data.Postmaster(); err == nil && m.Port != "" {
+		if m.Port != "5432" {
+			host += ":" + m.Port
+			backup = "PGPORT=" + m.Port + " " + backup
+		}
+		if m.Socket != "" && m.Socket != "/var/run/postgresql" && m.Socket != "/run/postgresql" && m.Socket != "/tmp" { // libpq looks there
+			backup = "PGHOST=" + shellWord(m.Socket) + " " + backup
+		}
 	}
+	s.line("next", "%s, and then: copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", backup, p.passfile, p.role)
 	archive := config.MaskURL(s.conf.Archive)
 	if path, ok := strings.CutPrefix(archive, "file://"); ok { // seen from there
 		archive = "sftp://USER@" + name + path
