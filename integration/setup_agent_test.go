@@ -48,7 +48,10 @@ func TestSetupAgentService(t *testing.T) {
 	must(t, service.Start())
 	stopped := make(chan error, 1)
 	go func() { stopped <- service.Wait() }()
-	t.Cleanup(func() { _ = service.Process.Kill() }) // it may have ended
+	t.Cleanup(func() {
+		r.run("agent", "stop", "--all") // also one that a call has started
+		_ = service.Process.Kill()      // it may have ended
+	})
 	status := func() string { return r.run("agent", "status").stdout }
 	testpg.WaitFor(t, soon, "the agent", func() bool { return strings.Contains(status(), fmt.Sprintf("agent %d,", service.Process.Pid)) })
 	must(t, r.primary.Restart(testpg.Fast))
