@@ -2,7 +2,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint demo bench test-versions clean
+.PHONY: help build test test-agent soak race lint demo bench test-versions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -13,8 +13,22 @@ build: ## bin/walship, static
 test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if need be
 	scripts/deps test
 	go vet ./...
-	go vet -tags bench,fault,versions ./...
+	go vet -tags bench,fault,versions,soak ./...
 	scripts/go-test ./... -timeout 20m
+
+# The tests of push and fetch that go through servers and sites of their own.
+AGENT_TESTS = ^Test(ArchiveUnderLoad|SegmentSizes|Outage|StandbyOutlives|FailoverWithout|ForkGuard|GapGuard|CloneGuard|GuardsPass|StopWhile|MissOnAStandby)
+
+test-agent: ## the tests of push and fetch with an agent, and with agents killed at random moments
+	scripts/deps test
+	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -agent auto
+	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -agent kill
+
+soak: ## ten minutes of everything at once, with the agent; SOAK=1m for less
+	scripts/deps test
+	go test -tags soak -count=1 -v -timeout 40m -run Soak ./integration -soak $(SOAK)
+
+SOAK ?= 10m
 
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test

@@ -65,6 +65,13 @@ func (s *site) tendAgents(t testing.TB) {
 	})
 }
 
+// loseAgents ends the agents that have logged in already.
+func (s *site) loseAgents() {
+	for _, pid := range s.agents() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // agents lists the agents that work with the site's configuration.
 func (s *site) agents() []int {
 	var found []int

@@ -23,15 +23,14 @@ func (s *site) withAgent() *site {
 
 // agentStatus is what "agent status --json" prints.
 type agentStatus struct {
-	PID           int
-	Pushed        int
-	Fetched       int
-	Failed        int
-	Ahead         struct{ Published, Used int }
-	Prefetch      struct{ Fetched, Used int }
-	MemoryBytes   uint64 `json:"memory_bytes"`
-	Goroutines    int
-	NotOfInterest any `json:"-"`
+	PID         int
+	Pushed      int
+	Fetched     int
+	Failed      int
+	Ahead       struct{ Published, Used int }
+	Prefetch    struct{ Fetched, Used int }
+	MemoryBytes uint64 `json:"memory_bytes"`
+	Goroutines  int
 }
 
 // asks the site's agents what they have done.

@@ -35,11 +35,14 @@ func outages() []outage {
 			return func() { s.more = ""; s.through(s.sshd.Addr) }
 		}, "no answer for 500ms"},
 		{"the login is refused", func(t testing.TB, s *site) func() {
-			return swapFile(t, s.sshd.Authorized, "")
+			back := swapFile(t, s.sshd.Authorized, "")
+			s.loseAgents()
+			return back
 		}, "login"},
 		{"the host key has changed", func(t testing.TB, s *site) func() {
 			other, _ := testsshd.NewKey(t, "another host", "")
 			must(t, os.WriteFile(s.knownHosts(), []byte(knownhosts.Line([]string{s.addr}, other.PublicKey())+"\n"), 0o600))
+			s.loseAgents()
 			return func() { s.through(s.addr) }
 		}, "host key"},
 		{"the archive is not mounted: absent", func(t testing.TB, s *site) func() {

@@ -195,6 +195,7 @@ func (c *checkup) run() error {
 	}
 	defer c.store.Close()
 
+	c.checkAgent(ctx)
 	reachable, err := c.choose(ctx)
 	if err != nil {
 		return err
