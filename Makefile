@@ -8,7 +8,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## bin/walship, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/walship ./cmd/walship
+	CGO_ENABLED=0 go build -trimpath -tags urfave_cli_no_docs -ldflags '-X main.version=$(VERSION)' -o bin/walship ./cmd/walship
 
 test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if need be
 	scripts/deps test

@@ -118,6 +118,9 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	if r.Path, err = filepath.Abs(r.Path); err != nil {
 		return answer, false
 	}
+	if r.Place, err = agent.Place(r.Data); err != nil {
+		return answer, false
+	}
 	folder := agentFolder(c)
 	answer, err = agent.Call(ctx, folder, r, file)
 	switch {

@@ -173,7 +173,7 @@ func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (s
 }
 
 func (w *worker) push(ctx context.Context, r agent.Request, warn func(string)) error {
-	data, err := pgdata.Open(r.Data)
+	data, err := openData(r)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn
 	if !ok || file == nil {
 		return 0, usage("a fetch without a mode or a place to deliver to")
 	}
-	data, err := pgdata.Open(r.Data)
+	data, err := openData(r)
 	if err != nil {
 		return 0, err
 	}
@@ -197,6 +197,18 @@ func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn
 	}
 	err = w.before.Get(ctx, restore.Request{Name: r.Name, Path: r.Path, Data: data, Mode: mode}, warn, begin)
 	return to.n, err
+}
+
+// openData opens the data directory of a call, if the agent sees the same one.
+func openData(r agent.Request) (*pgdata.Dir, error) {
+	place, err := agent.Place(r.Data)
+	if err == nil && place != r.Place {
+		err = errors.New("the agent sees another folder there than the call")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", pgdata.ErrNotDataDir, err)
+	}
+	return pgdata.Open(r.Data)
 }
 
 type counter struct {

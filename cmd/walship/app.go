@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,7 +29,6 @@ func newApp(p *program) *cli.App {
 		OnUsageError:              usageError,
 
 		CustomAppHelpTemplate: appHelp(list),
-
 		Action: func(x *cli.Context) error {
 			if name := x.Args().First(); name != "" {
 				return usage("unknown command %q; the commands are %s", name, strings.Join(commandNames(), ", "))
@@ -73,15 +73,20 @@ func (p *program) commands() []*cli.Command {
 	}
 	for _, command := range list {
 		command.OnUsageError = usageError
-		command.CustomHelpTemplate = commandHelp(command)
 		command.HideHelpCommand = true
+		if p.helpAsked { // every push and fetch would pay for it
+			command.CustomHelpTemplate = commandHelp(command)
+		}
 	}
 	return list
 }
 
+// commandTable is all commands, for their names and flags only.
+var commandTable = sync.OnceValue(func() []*cli.Command { return (&program{}).commands() })
+
 func commandNames() []string {
 	var names []string
-	for _, c := range (&program{}).commands() {
+	for _, c := range commandTable() {
 		names = append(names, c.Name)
 	}
 	return names

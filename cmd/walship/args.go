@@ -23,7 +23,7 @@ type commandLine struct {
 // another. The first reading that leads to its own command counts, else the one
 // with the flags of all commands together.
 func arrange(args []string) commandLine {
-	commands := (&program{}).commands()
+	commands := commandTable()
 	all := make(map[string]bool)
 	names := make(map[string]bool)
 	for _, command := range commands {

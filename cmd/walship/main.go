@@ -58,10 +58,12 @@ type caller struct {
 	command string      // the subcommand, "" if there is none or it is unknown
 	mode    pgdata.Mode // of the working directory, or as --mode says
 	help    bool        // help was asked for, and goes to no terminal
+
+	helpAsked bool // wherever it goes
 }
 
 func whoAsks(line commandLine) caller {
-	c := caller{mode: pgdata.DetectMode("."), help: line.help && !isTerminal(os.Stdout)}
+	c := caller{mode: pgdata.DetectMode("."), help: line.help && !isTerminal(os.Stdout), helpAsked: line.help}
 	for _, known := range commandNames() {
 		if line.command == known {
 			c.command = known

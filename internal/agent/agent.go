@@ -38,8 +38,9 @@ type Request struct {
 	Kind string `json:"kind"` // what is asked for, as the server of it knows
 
 	Name    string        `json:"name,omitempty"`
-	Path    string        `json:"path,omitempty"` // absolute
-	Data    string        `json:"data,omitempty"` // data directory, absolute
+	Path    string        `json:"path,omitempty"`  // absolute
+	Data    string        `json:"data,omitempty"`  // data directory, absolute
+	Place   string        `json:"place,omitempty"` // of the data directory: see Place
 	Mode    string        `json:"mode,omitempty"`
 	Silence time.Duration `json:"silence,omitempty"` // longest that the archive may say nothing
 	Timeout time.Duration `json:"timeout,omitempty"` // of the whole
@@ -67,9 +68,8 @@ const (
 // Key stands for a user, a configuration and a build. configuration is anything
 // that differs when the configuration does.
 func Key(configuration string) string {
-	h := sha256.New()
-	fmt.Fprintf(h, "1 %d %s\n%s", os.Geteuid(), build(), configuration)
-	return hex.EncodeToString(h.Sum(nil))[:16]
+	sum := sha256.Sum256(fmt.Appendf(nil, "1 %d %s\n%s", os.Geteuid(), build(), configuration))
+	return hex.EncodeToString(sum[:8])
 }
 
 // build tells one build of walship from another: by the file that runs.
@@ -83,6 +83,20 @@ func build() string {
 		return self
 	}
 	return fmt.Sprintf("%s %d %d", self, info.Size(), info.ModTime().UnixNano())
+}
+
+// Place tells one folder from all others on this machine. Under the same path
+// another process may see another one: in a container, or after a mount.
+func Place(folder string) (string, error) {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return "", err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", fmt.Errorf("%s: the system does not tell where it lies", folder)
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
 }
 
 // Folder is where the sockets of this user lie if nothing else is configured.

@@ -24,8 +24,8 @@ type TB interface {
 // seconds, and tests ask for it dozens of times.
 var (
 	folder = sync.OnceValues(makeFolder)
-	plain  = sync.OnceValues(func() (string, error) { return build("walship") })
-	faulty = sync.OnceValues(func() (string, error) { return build("walship-fault", "-tags", "fault") })
+	plain  = sync.OnceValues(func() (string, error) { return build("walship", "") })
+	faulty = sync.OnceValues(func() (string, error) { return build("walship-fault", ",fault") })
 )
 
 // Walship returns the path of the command as it is shipped.
@@ -68,14 +68,17 @@ func makeFolder() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-func build(name string, flags ...string) (string, error) {
+// tags are those of the Makefile: without the library's generator of manual
+// pages the command starts faster.
+const tags = "urfave_cli_no_docs"
+
+func build(name, moreTags string) (string, error) {
 	dir, err := folder()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	args := append([]string{"build", "-trimpath", "-o", path}, flags...)
-	cmd := exec.Command("go", append(args, "walship/cmd/walship")...)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", tags+moreTags, "-o", path, "walship/cmd/walship")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
