@@ -35,7 +35,7 @@ func (s *setup) rejoin(ctx context.Context, f *follower) error {
 	defer lock.Close()
 	own := f.data.Control.Timeline
 	if k := s.keptFor(f.dir); k.complete() && own == f.is.Timeline { // stopped behind the rewind, whose last step gives the timeline
-		return localError(errors.Join(openData(f.dir), k.putBack()))
+		return localError(errors.Join(allowStart(f.dir), k.putBack()))
 	}
 	if f.is.Timeline <= own {
 		return transport.WithHint(fmt.Errorf("%w: %s is on timeline %d and the primary %s on %d: nobody was promoted in its place", errNotAgreed, f.dir, own, f.follow.Host, f.is.Timeline),

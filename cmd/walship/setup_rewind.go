@@ -26,7 +26,7 @@ const otherWay = "with --new-copy the old folder is moved away and a new copy is
 // rewind runs pg_rewind. While it works the data directory is neither the old
 // primary nor a standby, so no server may start there, whatever ends the work and
 // whoever starts it, systemd after a power cut included. pg_rewind goes over all
-// that lies in the directory, but not over its mode: see closeData.
+// that lies in the directory, but not over its mode: see forbidStart.
 func (s *setup) rewind(ctx context.Context, f *follower, options []string, lock *os.File) error {
 	install, err := pgrun.Find(ctx, f.data.Version, "")
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *setup) rewind(ctx context.Context, f *follower, options []string, lock 
 		return err
 	}
 	earlier := halfRewound(f.dir)
-	if err := closeData(f.dir); err != nil {
+	if err := forbidStart(f.dir); err != nil {
 		return localError(err)
 	}
 	fault.At("setup.rewinding")
@@ -66,7 +66,7 @@ func (s *setup) rewind(ctx context.Context, f *follower, options []string, lock 
 	// Half of it may have been done, by this run or by an earlier one.
 	half := failed != nil && (earlier || strings.Contains(said.String(), "rewinding from last common checkpoint"))
 	if !half {
-		if err := openData(f.dir); err != nil {
+		if err := allowStart(f.dir); err != nil {
 			return localError(err)
 		}
 	}
@@ -96,13 +96,13 @@ func lockData(dir string) (*os.File, error) {
 	return f, nil // a file system that knows no locks is no reason to stop
 }
 
-// closeData gives a data directory a mode with which PostgreSQL does not start
+// forbidStart gives a data directory a mode with which PostgreSQL does not start
 // ("invalid permissions"): that others may enter it, which shows them nothing, as
 // they may read nothing in it.
-func closeData(dir string) error { return chmodData(dir, halfMode, 0) }
+func forbidStart(dir string) error { return chmodData(dir, halfMode, 0) }
 
-// openData takes that back.
-func openData(dir string) error { return chmodData(dir, 0, halfMode) }
+// allowStart takes that back.
+func allowStart(dir string) error { return chmodData(dir, 0, halfMode) }
 
 const halfMode fs.FileMode = 0o001
 
