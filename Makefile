@@ -2,7 +2,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-agent soak race lint demo bench test-versions clean
+.PHONY: help build test test-agent soak race lint demo faults bench test-versions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,13 @@ LAYOUT ?= host
 demo: ## the main job, told as a story; LAYOUT=primary: with the archive on the primary
 	scripts/deps demo
 	@go run ./integration/demo -layout='$(LAYOUT)'
+
+N ?= 1000
+SEED ?= 1
+AGENT ?= false
+faults: ## N random histories from SEED on, against an archive that misbehaves
+	scripts/deps test
+	go test -count=1 -v -timeout 0 -run TestHistories ./integration/faults -histories=$(N) -seed=$(SEED) -agent=$(AGENT)
 
 bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_basebackup
 	scripts/deps bench

@@ -11,6 +11,7 @@ import (
 	"path"
 	"time"
 
+	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
@@ -135,7 +136,7 @@ func (p *Pusher) store(ctx context.Context, f *file, stem string) (storedAs stri
 		switch {
 		case err != nil:
 			return "", err
-		case found == same:
+		case found == same, found == other && fault.Skip("push.compare"):
 			return stem + codec.Extension(), nil
 		case found == other:
 			return "", f.conflict(theirs)

@@ -226,8 +226,17 @@ func (c *hostileCluster) must(code int, env hostileEnv, args ...string) *hostile
 
 func hostileStart(t testing.TB, bin, dir string, env hostileEnv, args ...string) *hostileCall {
 	t.Helper()
+	return hostileStartWith(t, nil, bin, dir, env, args...)
+}
+
+// hostileStartWith is hostileStart with a standard input.
+func hostileStartWith(t testing.TB, stdin *os.File, bin, dir string, env hostileEnv, args ...string) *hostileCall {
+	t.Helper()
 	p := &hostileCall{cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Dir = dir
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
 	p.cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	for k, v := range env {

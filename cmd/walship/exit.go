@@ -9,6 +9,7 @@ import (
 	"walship/archive"
 	"walship/internal/basebackup"
 	"walship/internal/config"
+	"walship/internal/fault"
 	"walship/internal/layout"
 	"walship/internal/pgcheck"
 	"walship/internal/pgdata"
@@ -87,8 +88,8 @@ func (c caller) fetchCode(err error) int {
 // drop what lies behind. A standby asks again; at the end of a recovery a higher
 // code would break the promotion.
 func (c caller) doubt() int {
-	switch c.mode {
-	case pgdata.Standby, pgdata.Ending:
+	switch {
+	case c.mode == pgdata.Standby, c.mode == pgdata.Ending, fault.Skip("fetch.doubt"):
 		return exitNotThere
 	}
 	return exitDoubt
