@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	filippo.io/age v1.3.2 // encrypts, in a format that other tools open
 	github.com/BurntSushi/toml v1.6.0 // reads walship.toml and tells the line of a wrong key
+	github.com/creack/pty v1.1.24 // tests only: a terminal that is asked on
 	github.com/jackc/pgx/v5 v5.13.0 // speaks to PostgreSQL, the replication protocol included
 	github.com/klauspost/compress v1.20.4 // zstd and gzip, on several cores
 	github.com/pierrec/lz4/v4 v4.1.33 // reads what other tools have stored

@@ -98,7 +98,7 @@ func TestSetupStandbyKilled(t *testing.T) {
 	// Errors first: they leave nothing.
 	r.want(2, []string{"-D DIR is missing"}, "setup", "standby", "--primary", at)
 	r.want(2, []string{"--primary HOST is missing"}, "setup", "standby", "-D", data)
-	r.want(17, []string{"connection refused"}, "setup", "standby", "-D", data, "--primary", "127.0.0.1:1")
+	r.want(17, []string{"connection refused", "does the server run at 127.0.0.1:1, and listen to more than its own machine"}, "setup", "standby", "-D", data, "--primary", "127.0.0.1:1")
 	r.want(13, []string{"is not empty, and no data directory"}, "setup", "standby", "-D", r.home, "--primary", at)
 	r.want(17, []string{"127.0.0.1"}, append(follow, "--role", "nobody")...)
 	r.want(13, []string{"there is no password file", "copy it from the primary"}, append(follow, "--passfile", r.config("none"))...)
@@ -109,12 +109,24 @@ func TestSetupStandbyKilled(t *testing.T) {
 	must(t, testpg.Own(wrong))
 	r.want(13, []string{"can be read by others", "chmod 600"}, append(follow, "--passfile", wrong)...)
 	must(t, os.Chmod(wrong, 0o600))
-	got := r.want(17, []string{"password authentication failed"}, append(follow, "--passfile", wrong)...)
+	got := r.want(17, []string{"password authentication failed", "comes from " + wrong, "a copy of the file that setup primary has made"}, append(follow, "--passfile", wrong)...)
 	if strings.Contains(got.stderr, strings.TrimSpace(string(pass))) {
 		t.Error("the password is shown")
 	}
+	hba := filepath.Join(r.primary.Data, "pg_hba.conf")
+	lets, err := os.ReadFile(hba)
+	must(t, err)
+	must(t, os.WriteFile(hba, append([]byte("host replication walship 127.0.0.1/32 reject\n"), lets...), 0o600))
+	must(t, r.primary.Reload())
+	testpg.WaitFor(t, soon, "the primary to read its pg_hba.conf", func() bool {
+		return strings.Contains(r.run(append(follow, "--dry-run")...).stderr, "pg_hba.conf rejects")
+	})
+	r.want(17, []string{"pg_hba.conf rejects", "on the primary, walship setup primary --standby with this machine's address"}, follow...)
+	must(t, os.WriteFile(hba, lets, 0o600))
+	must(t, r.primary.Reload())
+	testpg.WaitFor(t, soon, "the primary to read its pg_hba.conf", func() bool { return r.run(append(follow, "--dry-run")...).code == 0 })
 	other := bare(t, testpg.Options{})
-	r.want(5, []string{"holds cluster", "is cluster"}, "setup", "standby", "-D", other.Data, "--primary", at)
+	r.want(5, []string{"holds cluster", "is cluster", "a standby is a copy of its primary"}, "setup", "standby", "-D", other.Data, "--primary", at)
 	r.want(0, []string{"would run", "nothing was changed"}, append(follow, "--dry-run")...)
 	if _, err := os.Stat(data); err == nil {
 		t.Error("what has failed has made the data directory")
@@ -157,7 +169,7 @@ func TestSetupRestartAndStart(t *testing.T) {
 			_, _ = r.primary.Run("pg_ctl", "-D", dir, "-m", "immediate", "stop") // it may not run
 		})
 	}
-	r.want(0, []string{"restart for archive_mode", "archiving works", "next walship backup, and then: copy"}, "setup", "primary", "-D", r.primary.Data, "--standby", "127.0.0.1", "--restart", "--slot", "db2")
+	r.want(0, []string{"restart for archive_mode", "archiving works", "walship backup, and then: copy"}, "setup", "primary", "-D", r.primary.Data, "--standby", "127.0.0.1", "--restart", "--slot", "db2")
 	follow := []string{"setup", "standby", "-D", data, "--primary", fmt.Sprintf("127.0.0.1:%d", r.primary.Port), "--port", fmt.Sprint(port), "--slot", "db2", "--standby-name", "db2"}
 	r.want(0, []string{"copied into", "caught up", "streaming from 127.0.0.1"}, append(follow, "--start")...)
 	if got := r.primary.Query("select application_name, state, usename from pg_stat_replication"); got != "db2|streaming|walship" {

@@ -35,11 +35,8 @@ func (a *admin) config(name string) string { return filepath.Join(a.home, "conf"
 // run runs walship as the server's user, with the configuration in the home.
 func (a *admin) run(args ...string) result {
 	a.t.Helper()
-	args = append([]string{"--config", a.config("walship.toml")}, args...)
-	cmd, err := testpg.As(exec.Command(a.binary, args...))
+	cmd, err := testpg.As(a.command(args...))
 	must(a.t, err)
-	cmd.Dir = a.home
-	cmd.Env = append([]string{"PATH=" + a.path + "/usr/bin:/bin", "HOME=" + a.home}, a.env...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
@@ -48,6 +45,14 @@ func (a *admin) run(args ...string) result {
 		a.t.Fatal(err)
 	}
 	return result{code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+}
+
+// command is walship with the configuration in the home.
+func (a *admin) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(a.binary, append([]string{"--config", a.config("walship.toml")}, args...)...)
+	cmd.Dir = a.home
+	cmd.Env = append([]string{"PATH=" + a.path + "/usr/bin:/bin", "HOME=" + a.home}, a.env...)
+	return cmd
 }
 
 // want runs walship and wants that exit code, and these texts in what it prints.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -41,7 +42,20 @@ func agentKey(c *config.Config) string {
 	if c.RecipientsFile != "" {
 		recipients, _ = os.ReadFile(c.RecipientsFile) // the push itself says what is wrong with it
 	}
-	return agent.Key(c.Essence() + os.Getenv("HOME") + "\n" + os.Getenv("SSH_AUTH_SOCK") + "\n" + string(recipients))
+	return agent.Key(c.Essence() + home() + "\n" + os.Getenv("SSH_AUTH_SOCK") + "\n" + string(recipients))
+}
+
+// home is where this user's own files are: what a server starts has no HOME, what
+// systemd starts has one, and both mean the same.
+func home() string {
+	if dir := os.Getenv("HOME"); dir != "" {
+		return dir
+	}
+	me, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return me.HomeDir
 }
 
 // errAgent is an error that the agent has met in doing the work of a call.

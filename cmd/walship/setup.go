@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -71,11 +70,10 @@ func setupDataFlag(usage string) cli.Flag {
 // newSetup loads the configuration. A file that --config names need not exist:
 // setup makes it.
 func (p *program) newSetup(x *cli.Context) (*setup, error) {
-	if os.Geteuid() == 0 {
-		return nil, transport.WithHint(fmt.Errorf("%w: setup runs as the user of the server, not as root: what it makes has to be readable to PostgreSQL", errUsage),
-			"sudo -u postgres walship "+p.command+" …")
-	}
 	s := &setup{program: p, x: x, dry: x.Bool("dry-run")}
+	if err := rootRefused(os.Geteuid(), os.Args, s.namedData()); err != nil {
+		return nil, err
+	}
 	named := x.String("config")
 	if named == "" {
 		named = os.Getenv("WALSHIP_CONFIG")
@@ -121,11 +119,7 @@ func defaultConfigFile() string {
 	if unix.Access(system, unix.W_OK) == nil {
 		return filepath.Join(system, "walship.toml")
 	}
-	home := os.Getenv("HOME")
-	if me, err := user.Current(); err == nil && home == "" {
-		home = me.HomeDir
-	}
-	return filepath.Join(home, ".config", "walship", "walship.toml")
+	return filepath.Join(home(), ".config", "walship", "walship.toml")
 }
 
 // write carries an edit out, or shows it.

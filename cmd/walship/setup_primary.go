@@ -40,6 +40,7 @@ func (p *program) setupPrimaryCommand() *cli.Command {
 			&cli.StringFlag{Name: "slot", Usage: "replication slots to make, divided by commas (from 9.4 on)"},
 			&cli.StringFlag{Name: "slot-keep", Usage: "what the slot of an absent standby may keep in pg_wal at most (from 13 on); default 16GB"},
 			&cli.StringFlag{Name: "archive-timeout", Usage: "archive_timeout, if it is not set: the most that a lost primary takes with it; default 60s"},
+			serviceFlag(),
 			&cli.BoolFlag{Name: "restart", Usage: "restart the server if a setting needs it"}),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
@@ -49,7 +50,11 @@ func (p *program) setupPrimaryCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.primary(x.Context)
+			if err := s.primary(x.Context); err != nil {
+				return err
+			}
+			s.tellService()
+			return nil
 		},
 	}
 }
@@ -102,6 +107,9 @@ func (s *setup) primary(ctx context.Context) error {
 		return err
 	}
 	if err := s.rememberGiven(); err != nil {
+		return err
+	}
+	if err := s.writeService(); err != nil {
 		return err
 	}
 	if err := s.makeArchive(ctx, d.data); err != nil {
@@ -173,7 +181,7 @@ func (s *setup) useOwnKey() error {
 func (s *setup) rememberGiven() error {
 	var values [][2]string
 	for _, v := range s.conf.Values() {
-		if v.Name == "config" || v.Name == "agent" {
+		if v.Name == "config" {
 			continue
 		}
 		if strings.HasPrefix(v.Origin, "flag ") || strings.HasPrefix(v.Origin, "environment ") {
@@ -186,7 +194,7 @@ func (s *setup) rememberGiven() error {
 	if s.conf.KnownHosts == s.own("known_hosts") {
 		values = append(values, [2]string{"known_hosts", s.conf.KnownHosts})
 	}
-	return s.remember(values...)
+	return s.remember(append(values, s.useService()...)...)
 }
 
 // planPrimary works out the changes to the server's files, and asks about what
@@ -374,12 +382,18 @@ func (s *setup) nextSteps(d *dbServer, p *primaryPlan) {
 	if len(p.standbys) == 0 || s.changed == 0 {
 		return
 	}
-	s.line("next", "walship backup, and then: copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", p.passfile, p.role)
 	host, _ := os.Hostname() // a name to fill in
-	name := host
-	if m, err := d.data.Postmaster(); err == nil && m.Port != "" && m.Port != "5432" {
-		host += ":" + m.Port
+	name, backup := host, "walship backup"
+	if m, err := d.data.Postmaster(); err == nil && m.Port != "" {
+		if m.Port != "5432" {
+			host += ":" + m.Port
+			backup = "PGPORT=" + m.Port + " " + backup
+		}
+		if m.Socket != "" && m.Socket != "/var/run/postgresql" && m.Socket != "/run/postgresql" && m.Socket != "/tmp" { // libpq looks there
+			backup = "PGHOST=" + shellWord(m.Socket) + " " + backup
+		}
 	}
+	s.line("next", "%s, and then: copy %s to the standby, readable to its server's user alone (it holds the password of %s); there:", backup, p.passfile, p.role)
 	archive := config.MaskURL(s.conf.Archive)
 	if path, ok := strings.CutPrefix(archive, "file://"); ok { // seen from there
 		archive = "sftp://USER@" + name + path

@@ -28,9 +28,14 @@ func (s *setup) rejoin(ctx context.Context, f *follower) error {
 	if serverRuns(f.data) {
 		return transport.WithHint(fmt.Errorf("%w: the server in %s runs", pgserver.ErrServer, f.dir), "stop it first: it would go on taking rows that get lost")
 	}
+	lock, err := lockData(f.dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	own := f.data.Control.Timeline
-	if k := s.keptFor(f.dir); k.complete() && own == f.is.Timeline { // stopped behind the rewind
-		return localError(k.putBack())
+	if k := s.keptFor(f.dir); k.complete() && own == f.is.Timeline { // stopped behind the rewind, whose last step gives the timeline
+		return localError(errors.Join(allowStart(f.dir), k.putBack()))
 	}
 	if f.is.Timeline <= own {
 		return transport.WithHint(fmt.Errorf("%w: %s is on timeline %d and the primary %s on %d: nobody was promoted in its place", errNotAgreed, f.dir, own, f.follow.Host, f.is.Timeline),
@@ -70,12 +75,13 @@ func (s *setup) rejoin(ctx context.Context, f *follower) error {
 			return localError(err)
 		}
 		s.line("kept", "the old data directory, as %s", away)
+		fault.At("setup.movedaway")
 		f.data = nil
 		if err := s.copyCluster(ctx, f); err != nil {
 			return err
 		}
-	} else if err := s.rewind(ctx, f, options); err != nil {
-		if same, unread := kept.unneeded(); same && unread == nil {
+	} else if err := s.rewind(ctx, f, options, lock); err != nil {
+		if same, unread := kept.unneeded(); same && unread == nil && !halfRewound(f.dir) {
 			_ = os.RemoveAll(kept.from) // the error counts
 		}
 		return err
@@ -103,112 +109,35 @@ func (s *setup) written(ctx context.Context, f *follower, fork walname.LSN) stri
 
 // latestCheckpoint asks pg_controldata.
 func latestCheckpoint(ctx context.Context, d *pgdata.Dir) (walname.LSN, error) {
-	install, err := pgrun.Find(ctx, d.Version, "")
+	value, err := controlData(ctx, d, "Latest checkpoint location")
 	if err != nil {
 		return 0, err
 	}
+	return walname.ParseLSN(value)
+}
+
+// controlData asks pg_controldata for one of its lines.
+func controlData(ctx context.Context, d *pgdata.Dir, name string) (string, error) {
+	install, err := pgrun.Find(ctx, d.Version, "")
+	if err != nil {
+		return "", err
+	}
 	program, ok := install.Program("pg_controldata")
 	if !ok {
-		return 0, fmt.Errorf("%w: %s has no pg_controldata", pgrun.ErrNoServer, install.Bin)
+		return "", fmt.Errorf("%w: %s has no pg_controldata", pgrun.ErrNoServer, install.Bin)
 	}
 	cmd := exec.CommandContext(ctx, program, d.Path)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.Output()
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	for line := range strings.Lines(string(out)) {
-		if value, ok := strings.CutPrefix(line, "Latest checkpoint location:"); ok {
-			return walname.ParseLSN(strings.TrimSpace(value))
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value), nil
 		}
 	}
-	return 0, errors.New("pg_controldata does not tell")
-}
-
-// rewind runs pg_rewind.
-func (s *setup) rewind(ctx context.Context, f *follower, options []string) error {
-	const other = "with --new-copy the old folder is moved away and a new copy is made"
-	install, err := pgrun.Find(ctx, f.data.Version, "")
-	if err != nil {
-		return err
-	}
-	program, ok := install.Program("pg_rewind")
-	if !ok {
-		return transport.WithHint(fmt.Errorf("%w: there is no pg_rewind of PostgreSQL %s in %s", pgrun.ErrNoServer, f.data.Version, install.Bin), other)
-	}
-	user := s.textFlag("rewind-user", os.Getenv("PGUSER"))
-	if user == "" {
-		user = "postgres"
-	}
-	source := pgconf.Standby{Host: f.follow.Host, Port: f.follow.Port, Role: user, Version: f.data.Version, Passfile: f.follow.Passfile}
-	if _, found := os.LookupEnv("PGPASSFILE"); found {
-		source.Passfile = ""
-	}
-	if err := s.checkpoint(ctx, f, source); err != nil {
-		return err
-	}
-	words := []string{program, "-D", f.dir, "--source-server", source.ConnInfo() + " dbname=postgres"}
-	words = append(words, options...)
-	s.line("rewinding", "%s", strings.Join(words, " "))
-	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Run(); err != nil {
-		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
-		text := lines[len(lines)-1]
-		for _, line := range lines {
-			if strings.Contains(line, "error:") || strings.Contains(line, "fatal:") {
-				text = line
-				break
-			}
-		}
-		return transport.WithHint(fmt.Errorf("%w: pg_rewind: %w: %s", pgserver.ErrServer, err, text),
-			"pg_rewind logs in as a superuser (--rewind-user, with a line in "+f.follow.Passfile+" and in the primary's pg_hba.conf), and needs wal_log_hints or checksums; "+other)
-	}
-	return nil
-}
-
-// fromArchive lets pg_rewind, from 13 on, fetch from the archive what it needs of
-// the old primary's WAL and that one no longer has: it returns the options. The
-// command has to stand in the server's configuration.
-func (s *setup) fromArchive(f *follower) (options []string, err error) {
-	conf, err := f.data.ConfigFile(pgdata.EtcPostgreSQL)
-	if err != nil || f.data.Version < 130000 {
-		return nil, err
-	}
-	options = []string{"--restore-target-wal"}
-	if filepath.Dir(conf) != f.dir {
-		if f.data.Version < 150000 { // it looks in the data directory only
-			return nil, nil
-		}
-		options = append(options, "--config-file="+conf)
-	}
-	file, err1 := pgconf.Open(filepath.Join(filepath.Dir(conf), pgconf.OwnFile), 0o600)
-	main, err2 := pgconf.Open(conf, 0o600)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, localError(err)
-	}
-	set := []pgconf.Assignment{{Name: "restore_command", Value: f.follow.RestoreCommand}}
-	if file.New, err = pgconf.Render(f.data.Version, pgconf.Merge(file.Old, set, []string{"restore_command"})); err != nil {
-		return nil, err
-	}
-	main.New = pgconf.AddInclude(main.Old, false)
-	file.Data, main.Data = realDir(f.data.Path), realDir(f.data.Path)
-	return options, errors.Join(s.write(file), s.write(main))
-}
-
-// checkpoint makes the new primary write one. Until it has, its pg_control names
-// the old timeline, and pg_rewind before 16 finds nothing to do.
-func (s *setup) checkpoint(ctx context.Context, f *follower, source pgconf.Standby) error {
-	conn, err := pgserver.Connect(ctx, pgserver.Params{ConnString: source.ConnInfo() + " dbname=postgres"})
-	if err != nil {
-		return transport.WithHint(err, "pg_rewind logs in as a superuser (--rewind-user, with a line in "+source.Passfile+
-			" and in the primary's pg_hba.conf); with --new-copy the old folder is moved away and a new copy is made")
-	}
-	defer func() { _ = conn.Close() }()
-	_, err = conn.Query(ctx, "CHECKPOINT")
-	return err
+	return "", fmt.Errorf("pg_controldata does not tell the %s", strings.ToLower(name))
 }
 
 // keptConf is the configuration of a data directory, kept outside it: what

@@ -3,13 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"walship/internal/pgdata"
@@ -37,10 +34,7 @@ func (d *dbServer) close() {
 // PGHOST and PGPORT lead to, else Debian's only running one, else the one at
 // libpq's defaults. It connects as a superuser.
 func (s *setup) findServer(ctx context.Context) (*dbServer, error) {
-	dir := s.x.String("D")
-	if dir == "" {
-		dir = os.Getenv("PGDATA")
-	}
+	dir := s.namedData()
 	if dir == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGPORT") == "" {
 		running := runningDebian()
 		if len(running) > 1 {
@@ -75,7 +69,7 @@ func (s *setup) findServer(ctx context.Context) (*dbServer, error) {
 }
 
 func runningDebian() (running []pgdata.DebianCluster) {
-	for _, c := range pgdata.DebianClusters(pgdata.EtcPostgreSQL) {
+	for _, c := range pgdata.DebianClusters(debianConf()) {
 		if d, err := pgdata.Open(c.Data); err == nil && serverRuns(d) {
 			running = append(running, c)
 		}
@@ -83,10 +77,11 @@ func runningDebian() (running []pgdata.DebianCluster) {
 	return running
 }
 
-// serverRuns reports whether the process that postmaster.pid names is alive.
+// serverRuns reports whether the process that postmaster.pid names is a server in
+// that directory: after a reboot it may be any other.
 func serverRuns(d *pgdata.Dir) bool {
 	p, err := d.Postmaster()
-	return err == nil && p.PID > 0 && !errors.Is(syscall.Kill(p.PID, 0), syscall.ESRCH)
+	return err == nil && p.PID > 1 && pgrun.WorksIn(p.PID, d.Path)
 }
 
 // connStringOf leads to the server of a data directory on this machine.
@@ -145,105 +140,11 @@ func (s *setup) identify(ctx context.Context, d *dbServer) error {
 	return nil
 }
 
-// restarter is the way to restart or start a server, as it was found.
-type restarter struct {
-	words  []string // the command line
-	runsAs string   // "sudo " where it takes root
-	dir    string   // where it runs; "" is "/"
-}
+// debianConf is where Debian keeps the configuration of its clusters: where its
+// own tools look for it, too.
+func debianConf() string { return cmp.Or(os.Getenv(debianConfVariable), pgdata.EtcPostgreSQL) }
 
-func (r restarter) String() string {
-	var quoted []string
-	for _, w := range r.words {
-		quoted = append(quoted, shellWord(w))
-	}
-	return r.runsAs + strings.Join(quoted, " ")
-}
-
-// howTo finds the way to "restart" or "start" the server of a data directory:
-// systemd's if a unit of it runs the server, Debian's pg_ctlcluster, else pg_ctl.
-func (s *setup) howTo(ctx context.Context, d *pgdata.Dir, verb string) (restarter, error) {
-	if p, err := d.Postmaster(); err == nil && verb == "restart" {
-		if unit := systemdUnit(p.PID); unit != "" {
-			if path, err := exec.LookPath("systemctl"); err == nil {
-				return restarter{words: []string{path, verb, unit}, runsAs: "sudo "}, nil
-			}
-		}
-	}
-	if c, ok := d.DebianCluster(pgdata.EtcPostgreSQL); ok {
-		if path, err := exec.LookPath("pg_ctlcluster"); err == nil {
-			return restarter{words: []string{path, c.Version, c.Name, verb}}, nil
-		}
-	}
-	install, err := pgrun.Find(ctx, d.Version, "")
-	if err != nil {
-		return restarter{}, err
-	}
-	ctl, ok := install.Program("pg_ctl")
-	if !ok {
-		return restarter{}, fmt.Errorf("%w: %s has no pg_ctl", pgrun.ErrNoServer, install.Bin)
-	}
-	words := []string{ctl, "-D", d.Path, "-w", "-t", "120"}
-	folder := ""
-	if verb == "restart" {
-		words = append(words, "-m", "fast")
-		// pg_ctl starts the server again with the words that it was started with.
-		if folder, ok = d.StartFolder(); !ok {
-			return restarter{}, transport.WithHint(
-				fmt.Errorf("%w: the server in %s was started by a relative path, which a restart could not follow", pgserver.ErrServer, d.Path),
-				"stop it, start it with pg_ctl -D "+shellWord(d.Path)+" start, and run this again")
-		}
-	}
-	if conf, err := d.ConfigFile(pgdata.EtcPostgreSQL); verb == "start" && err == nil && filepath.Dir(conf) != d.Path {
-		words = append(words, "-o", "-c config_file="+conf)
-	}
-	return restarter{words: append(words, "-l", filepath.Join(d.Path, "startup.log"), verb), dir: folder}, nil
-}
-
-// systemdUnit is the service that a process belongs to, "" if to none that is a
-// server's.
-func systemdUnit(pid int) string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(text)) {
-		unit := filepath.Base(strings.TrimSpace(line))
-		if strings.HasPrefix(unit, "postgres") && strings.HasSuffix(unit, ".service") {
-			return unit
-		}
-	}
-	return ""
-}
-
-// run runs it, as this user.
-func (r restarter) run(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, r.words[0], r.words[1:]...)
-	cmd.Dir = cmp.Or(r.dir, "/")
-	// The server gets what PostgreSQL's own scripts give it: what a shell has
-	// set would be there until the next restart, and then not.
-	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
-	for _, name := range []string{"LANG", "LC_ALL", "TZ"} {
-		if v := os.Getenv(name); v != "" {
-			cmd.Env = append(cmd.Env, name+"="+v)
-		}
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.WaitDelay = time.Second
-	log, err := os.CreateTemp("", "walship-setup-")
-	if err != nil {
-		return localError(err)
-	}
-	defer os.Remove(log.Name())
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log // no pipe: the server keeps it open
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(log.Name()) // the error counts
-		return transport.WithHint(fmt.Errorf("%w: %s: %w: %s", pgserver.ErrServer, r, err, strings.TrimSpace(string(text))),
-			"see the server's log")
-	}
-	return nil
-}
+const debianConfVariable = "PG_CLUSTER_CONF_ROOT"
 
 // shellWord makes s one word of a shell command.
 func shellWord(s string) string {

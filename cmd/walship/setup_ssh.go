@@ -235,7 +235,8 @@ func (s *setup) login(ctx context.Context, t sshTarget, key ssh.PublicKey) error
 			return transport.WithHint(err, "do the steps above there, then run this again")
 		}
 		s.howToAdd(t, key)
-		return transport.WithHint(err, "add the line above to authorized_keys there, then run this again")
+		return transport.WithHint(err,
+			"add the line above to authorized_keys there, then run this again; if it is there, sshd's log on that host tells what it dislikes: often that others may write to the account's home or ~/.ssh, or that the account is locked")
 	}
 	if errors.Is(err, fs.ErrNotExist) && !s.dry {
 		s.line("login", "accepted")
@@ -295,6 +296,8 @@ func (s *setup) tell(t sshTarget, p transport.Promises) error {
 	s.line("sync of folders", "%s", promise(p.Folder, "a power cut there may lose the last files as a whole"))
 	s.line("no overwriting", "%s", promise(p.NoReplace, "two servers that store one name at the same moment may replace each other's file"))
 	switch {
+	case p.SpaceKnown && p.Free < littleSpace:
+		s.line("free space", "%s of %s: that is little. Once it is used up, PostgreSQL keeps its WAL until its own disk is full", bytesText(p.Free), bytesText(p.Total))
 	case p.SpaceKnown:
 		s.line("free space", "%s of %s", bytesText(p.Free), bytesText(p.Total))
 	default:
@@ -313,6 +316,9 @@ func (s *setup) tell(t sshTarget, p transport.Promises) error {
 	return transport.WithHint(fmt.Errorf("%w: %s cannot give durability = %q, at best %q: %s", transport.ErrNotDurable, t, s.conf.Durability, word, durabilityText(best)),
 		"if that is good enough, run this again with --durability "+word)
 }
+
+// littleSpace is less than sixteen segments take that cannot be compressed.
+const littleSpace = 16 * 16 << 20
 
 func promise(err error, otherwise string) string {
 	if err == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
-
 	"walship/internal/fault"
 	"walship/internal/pgconf"
 	"walship/internal/pgdata"
@@ -36,11 +34,13 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			&cli.StringFlag{Name: "passfile", Usage: "password file with that role's password; default pgpass beside walship.toml (before PostgreSQL 10 always ~/.pgpass)"},
 			&cli.StringFlag{Name: "slot", Usage: "replication slot on the primary to use (from 9.4 on)"},
 			&cli.StringFlag{Name: "standby-name", Usage: "how the primary shall call this server (application_name); default the host's name"},
+			&cli.BoolFlag{Name: "archive-cleanup", Usage: "let the standby remove from the archive what its restartpoints and the base backups do not need (archive_cleanup_command); not where another server reads the archive too; --archive-cleanup=false takes it back"},
 			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it shall not be the primary's"},
 			&cli.BoolFlag{Name: "from-primary", Usage: "copy from the primary, although the archive has a backup"},
 			&cli.BoolFlag{Name: "rejoin", Usage: "make an old primary follow the one that was promoted in its place"},
 			&cli.BoolFlag{Name: "new-copy", Usage: "with --rejoin: move the old data directory away and copy anew, instead of pg_rewind"},
 			&cli.StringFlag{Name: "rewind-user", Usage: "with --rejoin: superuser that pg_rewind logs in as; default PGUSER or postgres"},
+			serviceFlag(),
 			&cli.BoolFlag{Name: "start", Usage: "start the standby, and wait until it has caught up"}),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
@@ -50,7 +50,11 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.standby(x.Context)
+			if err := s.standby(x.Context); err != nil {
+				return err
+			}
+			s.tellService()
+			return nil
 		},
 	}
 }
@@ -61,7 +65,8 @@ type follower struct {
 	follow  pgconf.Standby
 	primary pgserver.Params // for replication
 	is      pgserver.Identity
-	data    *pgdata.Dir // nil until there is one
+	data    *pgdata.Dir  // nil until there is one
+	typed   *pgconf.Edit // the password file that is to be made of what was typed, nil if there is one
 }
 
 func (s *setup) standby(ctx context.Context) error {
@@ -75,18 +80,28 @@ func (s *setup) standby(ctx context.Context) error {
 	if f.data, err = s.present(f.dir); err != nil {
 		return err
 	}
-	if err := s.findPassword(f); err != nil {
+	if err := s.choose(f); err != nil {
 		return err
 	}
-	f.primary.ConnString = f.follow.ConnInfo() + " connect_timeout=10"
+	if err := s.findPassword(ctx, f); err != nil {
+		return err
+	}
 	if f.is, err = pgserver.Identify(ctx, f.primary); err != nil {
-		return err
+		return f.notReached(err)
 	}
-	s.line("primary", "%s, cluster %d, timeline %d, at %s", net.JoinHostPort(f.follow.Host, f.follow.Port), f.is.SystemID, f.is.Timeline, f.is.LSN)
+	s.line("primary", "%s, cluster %d, timeline %d, at %s", f.at(), f.is.SystemID, f.is.Timeline, f.is.LSN)
 	if err := s.fits(f); err != nil {
 		return err
 	}
 	if err := s.rememberGiven(); err != nil {
+		return err
+	}
+	if f.typed != nil {
+		if err := s.write(*f.typed); err != nil {
+			return err
+		}
+	}
+	if err := s.writeService(); err != nil {
 		return err
 	}
 	fault.At("setup.standby")
@@ -98,6 +113,11 @@ func (s *setup) standby(ctx context.Context) error {
 	if f.data == nil {
 		if err := s.copyCluster(ctx, f); err != nil || s.dry {
 			return err
+		}
+	}
+	if kept := s.keptFor(f.dir); s.x.Bool("rejoin") && kept.complete() && !s.dry { // an earlier run was stopped in the middle
+		if err := kept.putBack(); err != nil {
+			return localError(err)
 		}
 	}
 	fault.At("setup.copied")
@@ -125,7 +145,11 @@ func (s *setup) standby(ctx context.Context) error {
 			return err
 		}
 	} else if s.changed > 0 {
-		s.line("note", "the standby runs: restart it, so that it reads its new settings")
+		how, err := s.howTo(ctx, f.data, "restart")
+		if err != nil {
+			return err
+		}
+		s.line("note", "the standby runs, and reads its new settings when it is restarted: %s", how)
 	}
 	if err := s.follows(ctx, f); err != nil {
 		return err
@@ -136,10 +160,7 @@ func (s *setup) standby(ctx context.Context) error {
 
 // newFollower reads the flags.
 func (s *setup) newFollower() (*follower, error) {
-	f := &follower{dir: s.x.String("D")}
-	if f.dir == "" {
-		f.dir = os.Getenv("PGDATA")
-	}
+	f := &follower{dir: s.namedData()}
 	if f.dir == "" {
 		return nil, usage("-D DIR is missing: the standby's data directory")
 	}
@@ -154,16 +175,74 @@ func (s *setup) newFollower() (*follower, error) {
 	if h, p, err := net.SplitHostPort(host); err == nil {
 		host, port = h, p
 	}
-	name := s.x.String("standby-name")
-	if name == "" {
-		name, _ = os.Hostname() // it is only a name
-	}
-	f.follow = pgconf.Standby{
-		Host: host, Port: port, Role: s.textFlag("role", standbyRole), Slot: s.x.String("slot"), Name: name,
-		Trigger: filepath.Join(f.dir, "walship.promote"),
-	}
+	f.follow = pgconf.Standby{Host: host, Port: port, Role: s.textFlag("role", standbyRole), Trigger: filepath.Join(f.dir, "walship.promote")}
 	f.follow.RestoreCommand, err = s.commandFor("fetch %f %p")
 	return f, err
+}
+
+// choose settles slot, name and cleanup: as the flags say, else as they are. What
+// a copy has brought from another server counts for nothing.
+func (s *setup) choose(f *follower) error {
+	var earlier pgconf.Standby
+	if f.data != nil && pgdata.DetectMode(f.dir) == pgdata.Standby && !s.started(f) {
+		path := filepath.Join(f.dir, "recovery.conf")
+		if f.data.Version >= 120000 {
+			conf, err := f.confFile()
+			if err != nil {
+				return err
+			}
+			path = filepath.Join(filepath.Dir(conf), pgconf.OwnFile)
+		}
+		e, err := pgconf.Open(path, 0o600)
+		if err != nil {
+			return localError(err)
+		}
+		earlier = pgconf.Earlier(e.Old)
+	}
+	host, _ := os.Hostname() // it is only a name
+	f.follow.Name = cmp.Or(s.x.String("standby-name"), earlier.Name, host)
+	f.follow.Slot = earlier.Slot
+	if s.x.IsSet("slot") {
+		f.follow.Slot = s.x.String("slot")
+	}
+	clean := earlier.Cleanup != ""
+	if s.x.IsSet("archive-cleanup") {
+		clean = s.x.Bool("archive-cleanup")
+	}
+	if !clean {
+		return nil
+	}
+	var err error
+	f.follow.Cleanup, err = s.commandFor("prune --keep-from %r --yes")
+	if earlier.Cleanup == "" {
+		s.line("note", "archive_cleanup_command speaks of this one standby: it does not know how far others are behind, nor to what moment you may want to recover. Where another server reads this archive, run walship prune --keep-backups N from cron instead")
+	}
+	return err
+}
+
+// confFile is the postgresql.conf that the standby is started with.
+func (f *follower) confFile() (string, error) {
+	if c, ok := f.data.DebianCluster(debianConf()); ok {
+		return c.Conf, nil // what pg_ctlcluster starts it with
+	}
+	return f.data.ConfigFile(debianConf())
+}
+
+// at is the primary's address.
+func (f *follower) at() string { return net.JoinHostPort(f.follow.Host, f.follow.Port) }
+
+// notReached gives the error of a primary that cannot be asked the hint that is
+// right for a standby.
+func (f *follower) notReached(err error) error {
+	switch pgserver.State(err) {
+	case "28P01":
+		return transport.WithHint(err, fmt.Sprintf("the password of %s comes from %s: it has to be a copy of the file that setup primary has made there; --passfile and --role name others", f.follow.Role, f.follow.Passfile))
+	case "28000":
+		return transport.WithHint(err, fmt.Sprintf("on the primary, walship setup primary --standby with this machine's address lets %s in from here; --role names another role", f.follow.Role))
+	case "":
+		return transport.WithHint(err, fmt.Sprintf("does the server run at %s, and listen to more than its own machine (listen_addresses, which setup primary --standby sets; a firewall)? --primary HOST:PORT names another", f.at()))
+	}
+	return err
 }
 
 // present opens the data directory that is there already, nil if there is none
@@ -192,19 +271,19 @@ func (s *setup) fits(f *follower) error {
 		return nil
 	}
 	if f.data.Control.SystemID != f.is.SystemID {
-		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.follow.Host, f.is.SystemID),
-			"a standby is a copy of its primary: name an empty folder with -D")
+		return transport.WithHint(fmt.Errorf("%w: %s holds cluster %d, the primary %s is cluster %d", errNotAgreed, f.dir, f.data.Control.SystemID, f.at(), f.is.SystemID),
+			"a standby is a copy of its primary: name an empty folder with -D; or, if nothing in this one is needed, stop its server and move it away: mv "+shellWord(f.dir)+" "+shellWord(f.dir+".old"))
 	}
 	if s.oldPrimary(f) && !s.x.Bool("rejoin") {
-		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.follow.Host),
+		return transport.WithHint(fmt.Errorf("%w: %s is no standby: it may hold rows that the primary %s does not have", errNotAgreed, f.dir, f.at()),
 			"if it is an old primary in whose place that one was promoted, --rejoin makes it follow; otherwise name an empty folder with -D")
 	}
 	return nil
 }
 
-// oldPrimary reports whether the server that is there is no standby.
+// oldPrimary reports whether the server that is there is no standby, or not one yet.
 func (s *setup) oldPrimary(f *follower) bool {
-	return f.data != nil && pgdata.DetectMode(f.dir) != pgdata.Standby && !s.started(f)
+	return f.data != nil && (halfRewound(f.dir) || pgdata.DetectMode(f.dir) != pgdata.Standby && !s.started(f))
 }
 
 // started reports whether an earlier run has made the copy and was stopped
@@ -213,45 +292,6 @@ func (s *setup) started(f *follower) bool {
 	_, label := os.Stat(filepath.Join(f.dir, "backup_label"))
 	_, opts := os.Stat(filepath.Join(f.dir, "postmaster.opts"))
 	return label == nil && errors.Is(opts, fs.ErrNotExist)
-}
-
-// findPassword finds the password file that leads to the primary.
-func (s *setup) findPassword(f *follower) error {
-	path := s.x.String("passfile")
-	if path == "" {
-		path = s.own("pgpass")
-		if f.data != nil && f.data.Version < 100000 {
-			path = s.passfile(f.data.Version)
-		}
-	}
-	path, err := absolute(path)
-	if err != nil {
-		return err
-	}
-	e, err := pgconf.Open(path, 0o600)
-	if err != nil {
-		return localError(err)
-	}
-	e.Secret = true
-	f.follow.Passfile, f.follow.Version = path, 100000 // until the version is known
-	if e.Old != nil {
-		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-			return transport.WithHint(fmt.Errorf("%w: password file %s can be read by others (mode %04o)", errLocalFile, path, info.Mode().Perm()), "chmod 600 "+shellWord(path))
-		}
-		return nil
-	}
-	if !isTTY(os.Stdin) || !isTerminal(s.err) {
-		return transport.WithHint(fmt.Errorf("%w: there is no password file %s", errLocalFile, path),
-			"copy it from the primary, where setup primary has told its name, with mode 0600; --passfile names another")
-	}
-	fmt.Fprintf(s.err, "walship: password of %s on %s: ", f.follow.Role, f.follow.Host)
-	password, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(s.err)
-	if err != nil {
-		return localError(err)
-	}
-	e.New = pgconf.SetPassword(nil, f.follow.Role, strings.TrimSpace(string(password)))
-	return s.write(e)
 }
 
 // configureStandby writes what makes the server follow, and what it needs once
@@ -265,12 +305,9 @@ func (s *setup) configureStandby(f *follower) error {
 	if f.follow.Slot != "" && v < 90400 {
 		return usage("--slot: PostgreSQL %s has no replication slots", v)
 	}
-	conf, err := f.data.ConfigFile(pgdata.EtcPostgreSQL)
+	conf, err := f.confFile()
 	if err != nil {
 		return err
-	}
-	if c, ok := f.data.DebianCluster(pgdata.EtcPostgreSQL); ok {
-		conf = c.Conf // what pg_ctlcluster starts it with
 	}
 	edits, err := s.standbyEdits(f, conf)
 	if err != nil {
@@ -308,10 +345,12 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	follow := f.follow.Settings()
 	conflicts := plan.Conflicts
 	if v >= 120000 {
-		conflicts = append(slices.Clone(conflicts), present.Overruled(follow)...)
+		conflicts = append(slices.Clone(conflicts), present.Against(follow)...)
 	}
 	var removed []string // from postgresql.auto.conf
+	late := false
 	for _, c := range conflicts {
+		late = late || c.Late
 		if pgconf.InAuto(c.Have) {
 			removed = append(removed, c.Want.Name)
 		}
@@ -341,13 +380,18 @@ func (s *setup) standbyEdits(f *follower, conf string) ([]pgconf.Edit, error) {
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, err
 	}
+	if v < 120000 && recovery.Old != nil && !pgconf.Ours(recovery.Old) {
+		if err := s.agree(recovery.Path+" is there, and not walship's: replace it?", "--force"); err != nil {
+			return nil, err
+		}
+	}
 	if len(removed) > 0 {
 		auto.New = pgconf.RemoveAuto(auto.Old, removed)
 	}
 	if ownEdit.New, err = pgconf.Render(v, pgconf.Merge(ownEdit.Old, set, asked)); err != nil {
 		return nil, err
 	}
-	confEdit.New = pgconf.AddInclude(confEdit.Old, false)
+	confEdit.New = pgconf.AddInclude(confEdit.Old, late)
 	hbaEdit.New = pgconf.AddAccess(hbaEdit.Old, pgconf.Access{Role: f.follow.Role, Address: f.follow.Host}, v)
 	edits := []pgconf.Edit{ownEdit, confEdit, hbaEdit, auto}
 	if v >= 120000 {

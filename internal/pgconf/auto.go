@@ -11,13 +11,19 @@ import (
 // postgresql.conf and of what that includes.
 const AutoFile = "postgresql.auto.conf"
 
-// Overruled returns the settings of postgresql.auto.conf that stand against list,
-// which is going into walship's own file.
-func (p Present) Overruled(list []Assignment) (conflicts []Conflict) {
+// Against returns the administrator's settings that stand against list, which is
+// going into walship's own file: those that win over it, and those that it would
+// win over and that nobody has agreed to replace yet.
+func (p Present) Against(list []Assignment) (conflicts []Conflict) {
 	for _, a := range list {
 		set, at := p.administrators(a.Name)
-		if at >= 0 && strings.HasSuffix(set.File, "/"+AutoFile) && set.Value != a.Value {
-			conflicts = append(conflicts, Conflict{Want: a, Have: set, Wins: true})
+		if at < 0 || set.Value == a.Value {
+			continue
+		}
+		_, written, last := p.own(a.Name)
+		late := !InAuto(set) && last >= 0 && at > last
+		if !written || InAuto(set) || late { // otherwise it was agreed to before
+			conflicts = append(conflicts, Conflict{Want: a, Have: set, Wins: InAuto(set) || late, Late: late})
 		}
 	}
 	return conflicts

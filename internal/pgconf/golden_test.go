@@ -43,6 +43,7 @@ func written(t *testing.T, v pgdata.Version) string {
 		Version: v, RestoreCommand: "/usr/local/bin/walship --config /etc/walship/walship.toml fetch %f %p",
 		Host: "192.0.2.6", Port: "5432", Role: "walship", Passfile: "/etc/walship/pgpass", Name: "db2", Slot: "db2",
 		Trigger: "/var/lib/postgresql/data/walship.promote",
+		Cleanup: "/usr/local/bin/walship --config /etc/walship/walship.toml prune --keep-from %r --yes",
 	}
 	own, err := Render(v, Merge(nil, plan.Set, plan.Asked))
 	if err != nil {
@@ -131,6 +132,7 @@ func TestWrittenFitsVersions(t *testing.T) {
 		check("timeline", standby["recovery_target_timeline"] == "latest")
 		check("trigger", (standby["trigger_file"] != "") == (v < v12))
 		check("promote_trigger_file", (standby["promote_trigger_file"] != "") == (v >= v12 && v < 160000))
+		check("cleanup", strings.HasSuffix(standby["archive_cleanup_command"], "prune --keep-from %r --yes"))
 		check("slot name", (standby["primary_slot_name"] != "") == (v >= v94))
 		check("passfile", strings.Contains(standby["primary_conninfo"], "passfile=") == (v >= v10))
 		check("no password", !strings.Contains(text, "password="))

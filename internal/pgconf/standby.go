@@ -16,26 +16,27 @@ type Standby struct {
 	Name           string // application_name: how the primary calls it
 	Slot           string // "" for none
 	Trigger        string // file that promotes it, "" for none
+	Cleanup        string // archive_cleanup_command, "" for none
 }
 
 // ConnInfo is its primary_conninfo. It holds no password.
 func (s Standby) ConnInfo() string {
-	words := []string{"host=" + connWord(s.Host)}
+	words := []string{"host=" + ConnWord(s.Host)}
 	if s.Port != "" {
-		words = append(words, "port="+connWord(s.Port))
+		words = append(words, "port="+ConnWord(s.Port))
 	}
-	words = append(words, "user="+connWord(s.Role))
+	words = append(words, "user="+ConnWord(s.Role))
 	if s.Version >= v10 && s.Passfile != "" {
-		words = append(words, "passfile="+connWord(s.Passfile))
+		words = append(words, "passfile="+ConnWord(s.Passfile))
 	}
 	if s.Name != "" {
-		words = append(words, "application_name="+connWord(s.Name))
+		words = append(words, "application_name="+ConnWord(s.Name))
 	}
 	return strings.Join(words, " ")
 }
 
-// connWord writes a value for a connection string.
-func connWord(s string) string {
+// ConnWord writes a value for a connection string.
+func ConnWord(s string) string {
 	if s != "" && !strings.ContainsAny(s, ` '\`) {
 		return s
 	}
@@ -65,5 +66,54 @@ func (s Standby) Settings() []Assignment {
 	if s.Trigger != "" && (recovery || Knows(s.Version, name)) {
 		add(name, s.Trigger, "touch this file to promote the standby")
 	}
+	if s.Cleanup != "" {
+		add("archive_cleanup_command", s.Cleanup, "removes from the archive what this standby's restartpoints do not need")
+	}
 	return list
 }
+
+// Earlier reads back what setup has written about a standby, in its own file or in
+// a recovery.conf: slot, name and cleanup. Of any other text nothing is taken.
+func Earlier(text []byte) (s Standby) {
+	for _, a := range parseOwn(text) {
+		switch a.Name {
+		case "primary_slot_name":
+			s.Slot = a.Value
+		case "archive_cleanup_command":
+			s.Cleanup = a.Value
+		case "primary_conninfo":
+			s.Name = connValue(a.Value, "application_name")
+		}
+	}
+	return s
+}
+
+// connValue returns the value of a key in a connection string that ConnInfo has
+// written.
+func connValue(conninfo, key string) string {
+	_, rest, found := strings.Cut(" "+conninfo, " "+key+"=")
+	if !found {
+		return ""
+	}
+	var b strings.Builder
+	quoted := strings.HasPrefix(rest, "'")
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '\\' && i+1 < len(rest):
+			i++
+			b.WriteByte(rest[i])
+		case c == '\'':
+			if i > 0 {
+				return b.String()
+			}
+		case c == ' ' && !quoted:
+			return b.String()
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// Ours reports whether a recovery.conf was written by walship, setup or restore.
+func Ours(text []byte) bool { return strings.HasPrefix(string(text), "# Written by walship ") }

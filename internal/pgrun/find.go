@@ -107,15 +107,26 @@ func inspect(ctx context.Context, bin string) (pgdata.Version, error) {
 	if err != nil {
 		return 0, err
 	}
-	m := versionLine.FindStringSubmatch(text)
-	if m == nil {
+	v, ok := VersionIn(text)
+	if !ok {
 		return 0, fmt.Errorf("its version is %q", text)
 	}
-	major, err := strconv.Atoi(m[1])
-	if err == nil && major < 10 {
-		return pgdata.ParseVersion(m[1] + "." + m[2])
+	return v, nil
+}
+
+// VersionIn reads the major version in what a program of PostgreSQL's prints for
+// --version.
+func VersionIn(text string) (pgdata.Version, bool) {
+	m := versionLine.FindStringSubmatch(text)
+	if m == nil {
+		return 0, false
 	}
-	return pgdata.ParseVersion(m[1])
+	name := m[1]
+	if major, err := strconv.Atoi(m[1]); err == nil && major < 10 {
+		name += "." + m[2]
+	}
+	v, err := pgdata.ParseVersion(name)
+	return v, err == nil
 }
 
 // output runs a program that ends at once and returns what it prints, trimmed.

@@ -288,12 +288,12 @@ func TestTiedServerDiesWithItsProcess(t *testing.T) {
 	if _, err := fmt.Sscan(line, &pid); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
-	if !worksIn(pid, c.Data) {
+	if !WorksIn(pid, c.Data) {
 		t.Fatalf("process %d does not work in %s", pid, c.Data)
 	}
 	must(t, cmd.Process.Signal(syscall.SIGKILL))
 	_ = cmd.Wait() // it was killed
-	testpg.WaitFor(t, soon, "the server to end", func() bool { return !worksIn(pid, c.Data) })
+	testpg.WaitFor(t, soon, "the server to end", func() bool { return !WorksIn(pid, c.Data) })
 }
 
 // holdServer starts a server, tells its process id and waits to be killed.
@@ -316,7 +316,7 @@ func TestStopStray(t *testing.T) {
 	must(t, c.Start())
 	pid := c.Pid()
 	must(t, StopStray(c.Data))
-	if worksIn(pid, c.Data) {
+	if WorksIn(pid, c.Data) {
 		t.Error("it runs")
 	}
 	must(t, StopStray(c.Data)) // nothing is left to stop

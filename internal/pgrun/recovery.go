@@ -218,7 +218,7 @@ func StopStray(data string) error {
 		return nil // none was started, or it has been stopped
 	}
 	var pid int
-	if _, err := fmt.Sscan(string(text), &pid); err != nil || pid <= 1 || !worksIn(pid, data) {
+	if _, err := fmt.Sscan(string(text), &pid); err != nil || pid <= 1 || !WorksIn(pid, data) {
 		return nil
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
@@ -226,7 +226,7 @@ func StopStray(data string) error {
 			return nil
 		}
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(pause) {
-			if !worksIn(pid, data) {
+			if !WorksIn(pid, data) {
 				return nil
 			}
 		}

@@ -5,9 +5,9 @@ import (
 	"os"
 )
 
-// worksIn reports whether the process runs with the folder as working directory,
+// WorksIn reports whether the process runs with the folder as working directory,
 // as a server does in its data directory.
-func worksIn(pid int, data string) bool {
+func WorksIn(pid int, data string) bool {
 	at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	if err != nil {
 		return false

@@ -4,6 +4,6 @@ package pgrun
 
 import "syscall"
 
-// worksIn reports whether the process runs; where it does, this system does not
+// WorksIn reports whether the process runs; where it does, this system does not
 // tell.
-func worksIn(pid int, _ string) bool { return syscall.Kill(pid, 0) == nil }
+func WorksIn(pid int, _ string) bool { return syscall.Kill(pid, 0) == nil }

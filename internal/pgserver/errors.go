@@ -79,6 +79,15 @@ type serverError struct {
 func (e serverError) Error() string { return e.text }
 func (e serverError) Unwrap() error { return e.said }
 
+// State is the SQLSTATE of an error that the server has sent, "" of any other.
+func State(err error) string {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return said.Code
+	}
+	return ""
+}
+
 // advice is what helps against an error of the server's, by its SQLSTATE: its
 // text may be in any language.
 func (t target) advice(said *pgconn.PgError) string {
