@@ -140,13 +140,6 @@ func (r *rawSFTP) ask(kind byte, parts ...any) (byte, []byte) {
 	return answer, body[4:]
 }
 
-// ok reports whether the request was carried out.
-func (r *rawSFTP) ok(kind byte, parts ...any) bool {
-	r.t.Helper()
-	answer, body := r.ask(kind, parts...)
-	return answer == rawStatus && binary.BigEndian.Uint32(body) == 0
-}
-
 // open returns a handle, "" if it was refused.
 func (r *rawSFTP) open(name string, flags int, attrs []byte) string {
 	r.t.Helper()
