@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -291,16 +292,25 @@ func (r *verifying) aside(ctx context.Context, back *readBack, f StoredFile) err
 func (r *readBack) aside(ctx context.Context, f StoredFile) error {
 	codec := stored.CodecOf(f.Stored)
 	stem := strings.TrimSuffix(path.Base(f.Stored), codec.Extension())
+	var sum [32]byte
 	c, _, err := r.decode(ctx, f.Stored, walname.MaxSegmentSize, io.Discard)
-	if err != nil {
+	switch {
+	case errors.Is(err, crypt.ErrNoKey):
+		record, err := r.sealed(ctx, f.Stored)
+		if err != nil {
+			return err
+		}
+		c, sum = nil, record.SHA256
+	case err != nil:
 		return err
+	default:
+		sum = c.Sum()
 	}
-	sum := c.Sum()
 	if codec == stored.Plain {
 		if err := r.vouched(ctx, f.Stored, sum); err != nil {
 			return err
 		}
-	} else if !c.HasRecord {
+	} else if c != nil && !c.HasRecord {
 		return fmt.Errorf("%w: it carries no record", stored.ErrDamaged)
 	}
 	if name := path.Base(layout.Cluster{}.SetAside(walname.Name{}, sum)); !strings.HasSuffix(stem, name[len(name)-9:]) {
