@@ -14,7 +14,7 @@ test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if
 	scripts/deps test
 	go vet ./...
 	go vet -tags bench,fault,versions,soak ./...
-	scripts/go-test ./... -timeout 20m
+	scripts/go-test ./... -timeout 60m
 
 # The tests of push and fetch that go through servers and sites of their own.
 AGENT_TESTS = ^Test(ArchiveUnderLoad|SegmentSizes|Outage|StandbyOutlives|FailoverWithout|ForkGuard|GapGuard|CloneGuard|GuardsPass|StopWhile|MissOnAStandby)
@@ -32,7 +32,7 @@ SOAK ?= 10m
 
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test
-	CGO_ENABLED=1 scripts/go-test "$$(go list ./... | grep -v /integration | tr '\n' ' ')" -race -timeout 20m
+	CGO_ENABLED=1 scripts/go-test "$$(go list ./... | grep -v /integration | tr '\n' ' ')" -race -timeout 60m
 
 FUZZTIME ?= 10m
 fuzz: ## every parser against made-up input, each for FUZZTIME; FUZZ=NAME: those alone

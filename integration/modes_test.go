@@ -167,7 +167,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 	for _, url := range []string{
 		"sftp://wal:" + secret + "@127.0.0.1:1/srv", "sftp://wal:" + secret + "@127.0.0.1:1", "ftp://wal:" + secret + "@h/x", "wal:" + secret + "@h:/srv",
-		"sftp://wal@127.0.0.1:1/srv?password=" + secret, "sftp://wal:" + secret + "/@h/x\n", "file:///nowhere",
+		"sftp://wal@127.0.0.1:1/srv?password=" + secret, "sftp://wal:" + secret + "/@h/x\n", "file:///proc/nowhere",
 	} {
 		must(t, os.WriteFile(file, fmt.Appendf(nil, "archive = %q\nssh_key = %q\n", url, key), 0o600))
 		for _, env := range [][]string{
