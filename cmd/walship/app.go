@@ -96,7 +96,11 @@ func commandNames() []string {
 }
 
 // common are the flags that every command takes.
-func common() []cli.Flag {
+func common() []cli.Flag { return slices.Clone(settingFlags()) }
+
+// settingFlags are shared by all commands, of which one runs: to make them for
+// each would cost every push and fetch.
+var settingFlags = sync.OnceValue(func() []cli.Flag {
 	var flags []cli.Flag
 	for _, s := range config.Settings() {
 		text := s.Usage
@@ -109,7 +113,7 @@ func common() []cli.Flag {
 		flags = append(flags, &cli.StringFlag{Name: s.Flag(), Usage: text + " [$" + s.Env() + "]"})
 	}
 	return flags
-}
+})
 
 // commonBut are the common flags without the named one, which the command has as
 // a switch of its own.
