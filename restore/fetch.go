@@ -68,11 +68,7 @@ func (q *question) answer(ctx context.Context) (found bool, err error) {
 	switch {
 	case err == nil:
 		q.segmentSize = q.id.SegmentSize
-		codec := stored.Codec(q.id.Codec)
-		if q.id.Sealed() {
-			codec = codec.Sealed()
-		}
-		q.copies.prefer(codec)
+		q.copies.prefer(stored.Of(q.id.Codec, q.id.Sealed()))
 		if own := q.size(); own != q.id.SegmentSize {
 			return false, transport.WithHint(
 				fmt.Errorf("%w: its segments have %d bytes, those of this cluster %d", ErrArchive, q.id.SegmentSize, own),

@@ -392,7 +392,7 @@ func (q *question) load(ctx context.Context) error {
 		err = ErrArchive
 	}
 	remote, failed := opening.Wait()
-	if codec := stored.Codec(id.Codec); err == nil && codec != guess {
+	if codec := stored.Of(id.Codec, id.Sealed()); err == nil && codec != guess {
 		if failed == nil {
 			_ = remote.Close()
 		}

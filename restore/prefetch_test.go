@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/transport/storetest"
@@ -240,5 +241,27 @@ func TestDeliveryBeginsAnew(t *testing.T) {
 	}
 	if got, err := os.ReadFile(path); string(got) != "short" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// An encrypted archive's segments are kept decrypted.
+func TestPrefetchSealed(t *testing.T) {
+	f := newFollower(t, 128*mb)
+	c := f.data.Control
+	id := layout.Identity{SystemID: c.SystemID, SegmentSize: c.SegmentSize, Codec: "zstd", Recipients: testIdentity().Recipient().String()}
+	f.plant(f.cluster().IdentityFile(), id.Marshal())
+	names, contents := f.fill(1, 12)
+	for _, name := range names {
+		if err := f.store.Remove(t.Context(), f.archive(name, contents[name], stored.Zstd)); err != nil {
+			t.Fatal(err)
+		}
+		f.archive(name, contents[name], stored.Zstd.Sealed())
+	}
+	for _, name := range names {
+		f.settled()
+		f.delivered(f.get(name, pgdata.ArchiveRecovery), contents[name])
+	}
+	if s := f.p.Stats(); s.Used != len(names)-1 {
+		t.Errorf("%+v of %d", s, len(names))
 	}
 }
