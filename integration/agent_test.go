@@ -188,11 +188,11 @@ func TestAgentTroubled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.binary = testbin.Faulty(t)
-	primary, base := backlog(t, s, 6)
+	primary, base := backlog(t, s, 3)
 	s.withAgent()
 	for _, step := range []string{"agent.asked", "put.created", "put.written", "put.synced", "put.published", "put.folder-synced", "agent.done"} {
 		for _, what := range []string{"kill", "stop"} {
-			pile(t, primary, 6)
+			pile(t, primary, 3)
 			troubled := s.faultyAgent(primary, step+"="+what)
 			primary.SetConf(map[string]string{"archive_command": s.push()})
 			must(t, primary.Reload())
@@ -212,7 +212,7 @@ func TestAgentTroubled(t *testing.T) {
 			settings["archive_mode"] = "off"
 			recovered.WriteRecovery(false, settings)
 			must(t, recovered.Start())
-			must(t, recovered.WaitPrimary(soon))
+			must(t, recovered.WaitPrimary(4*soon)) // a frozen agent costs each call a second
 			waitContents(t, recovered, want)
 			must(t, recovered.Stop(testpg.Fast))
 			s.met(troubled, step, what)

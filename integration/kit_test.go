@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -28,9 +29,20 @@ const soon = 2 * time.Minute
 func TestMain(m *testing.M) {
 	defer testbin.Clean()
 	flag.Parse()
+	heedSignals()
 	// Most of a test's time is waiting for servers, not work.
 	must(nil, flag.Set("test.parallel", "6"))
 	m.Run()
+}
+
+// heedSignals gives what the tests start the signals that whoever has started the
+// tests ignores, as nohup does: a process inherits that.
+func heedSignals() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s) // what has a handler is not inherited
+		}
+	}
 }
 
 // must ends the test, or without one the process, on an error.
