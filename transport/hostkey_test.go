@@ -85,7 +85,7 @@ func TestKnownHostsEntries(t *testing.T) {
 	}
 	o := sshOptions(s)
 	o.KnownHosts = write(t, filepath.Join(t.TempDir(), "known"), 0o600, "host ssh-ed25519 junk\n")
-	mustFail(t, s.URL("/"), o, ErrConfig, o.KnownHosts+":1")
+	mustFail(t, s.URL("/"), o, ErrConfig, o.KnownHosts+": no valid entries, line 1")
 }
 
 // The authority's own key is of another kind than the host's.
