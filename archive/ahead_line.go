@@ -112,7 +112,7 @@ func (l *line) run(ctx context.Context, j *early, data *pgdata.Dir) {
 	defer j.cancel()
 	p := *l.a.Pusher
 	p.Warn = func(text string) { j.warnings = append(j.warnings, text) }
-	var connection uint64
+	connection := l.a.connection() // of what is found to be there already; else as of its turn
 	j.pushed, j.err = p.pushAhead(ctx, data, j.name, l.a.encoding, func() error {
 		err := l.turn(ctx, j)
 		connection = l.a.connection()
