@@ -75,6 +75,7 @@ func reply(err error, warnings []string) agent.Reply {
 	r := agent.Reply{Warnings: warnings}
 	switch {
 	case err == nil:
+		r.Done = true
 		return r
 	case errors.Is(err, restore.ErrNotThere):
 		r.Code = exitNotThere
@@ -131,7 +132,7 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		_ = startAgent(c, folder) // why it does not start, its log says
 		return answer, false
-	case err != nil || !final(answer, hasty):
+	case err != nil || answer.Code == exitOK && !answer.Done || !final(answer, hasty):
 		return answer, false
 	}
 	for _, text := range answer.Warnings {

@@ -48,6 +48,7 @@ type Request struct {
 
 // Reply is the answer.
 type Reply struct {
+	Done     bool            `json:"done,omitempty"`    // said, never assumed: with it alone Code 0 is a success
 	Working  bool            `json:"working,omitempty"` // not yet: only a sign of life
 	Code     int             `json:"code"`              // 0: done; else as the server of it knows
 	Message  string          `json:"message,omitempty"`
