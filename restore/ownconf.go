@@ -7,9 +7,10 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"walship/internal/lazyre"
 )
 
 // besideConf is the folder for configuration files that did not lie with
@@ -95,14 +96,14 @@ func (m *mover) place(name string) string {
 	return path.Join(besideConf, name)
 }
 
-var includeLine = regexp.MustCompile(`(?i)^(\s*)(include|include_if_exists|include_dir)(\s*=\s*|\s+)'([^'\\]*)'`)
+var includeLine = lazyre.MustCompile(`(?i)^(\s*)(include|include_if_exists|include_dir)(\s*=\s*|\s+)'([^'\\]*)'`)
 
 // includes makes the includes of the file lead to where the included files are
 // in the copy.
 func (m *mover) includes(text, name string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		f := includeLine.FindStringSubmatchIndex(line)
+		f := includeLine().FindStringSubmatchIndex(line)
 		if f == nil {
 			b.WriteString(line)
 			continue

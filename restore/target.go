@@ -2,11 +2,11 @@ package restore
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"walship/internal/lazyre"
 	"walship/walname"
 )
 
@@ -86,11 +86,11 @@ func (t Target) check() error {
 }
 
 var (
-	clockText = regexp.MustCompile(`^(\d{1,2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?$`)
-	dayText   = regexp.MustCompile(`^(\d{4})-(\d{1,2})-(\d{1,2})$`)
-	agoText   = regexp.MustCompile(`^(\d{1,6})\s*([a-z]+)\s*`)
-	zoneText  = regexp.MustCompile(`^([+-])(\d{1,2})(?::?(\d{2}))?$`)
-	zoneSplit = regexp.MustCompile(`^(.*\d)\s*([+-]\d[\d:]*|[Zz])$`)
+	clockText = lazyre.MustCompile(`^(\d{1,2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?$`)
+	dayText   = lazyre.MustCompile(`^(\d{4})-(\d{1,2})-(\d{1,2})$`)
+	agoText   = lazyre.MustCompile(`^(\d{1,6})\s*([a-z]+)\s*`)
+	zoneText  = lazyre.MustCompile(`^([+-])(\d{1,2})(?::?(\d{2}))?$`)
+	zoneSplit = lazyre.MustCompile(`^(.*\d)\s*([+-]\d[\d:]*|[Zz])$`)
 )
 
 // ParseTime reads a point in time as psql's users write it: a date, or a date
@@ -123,7 +123,7 @@ func parseTime(text string, now time.Time, local *time.Location) (time.Time, err
 	}
 	zone := local
 	clock := rest
-	if m := zoneSplit.FindStringSubmatch(rest); m != nil {
+	if m := zoneSplit().FindStringSubmatch(rest); m != nil {
 		var err error
 		if zone, err = parseZone(m[2]); err != nil {
 			return time.Time{}, err
@@ -144,7 +144,7 @@ func parseTime(text string, now time.Time, local *time.Location) (time.Time, err
 		y, mon, d = date(now.In(zone))
 		d--
 	default:
-		m := dayText.FindStringSubmatch(day)
+		m := dayText().FindStringSubmatch(day)
 		if m == nil {
 			return time.Time{}, fmt.Errorf("%s", timeHelp)
 		}
@@ -155,7 +155,7 @@ func parseTime(text string, now time.Time, local *time.Location) (time.Time, err
 	}
 	var h, min, s, ns int
 	if clock != "" {
-		m := clockText.FindStringSubmatch(clock)
+		m := clockText().FindStringSubmatch(clock)
 		if m == nil {
 			return time.Time{}, fmt.Errorf("%s", timeHelp)
 		}
@@ -196,7 +196,7 @@ func parseAgo(text string) (time.Duration, error) {
 	}
 	var total time.Duration
 	for text != "" {
-		m := agoText.FindStringSubmatch(text)
+		m := agoText().FindStringSubmatch(text)
 		if m == nil {
 			return 0, fmt.Errorf("%s", timeHelp)
 		}
@@ -225,7 +225,7 @@ func parseZone(s string) (*time.Location, error) {
 	if s == "Z" || s == "z" {
 		return time.UTC, nil
 	}
-	m := zoneText.FindStringSubmatch(s)
+	m := zoneText().FindStringSubmatch(s)
 	if m == nil {
 		return nil, fmt.Errorf("%q is no offset from UTC, such as +01 or +05:30", s)
 	}

@@ -6,13 +6,15 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Temporary files lie in the folder "tmp" beside the top folder's other
 // contents (for a name without a folder, in "tmp" at the root), so that
 // publishing one never crosses a file system and a listing of WAL never sees one.
 
-var tempPattern = regexp.MustCompile(`\.[0-9a-f]{16}\.tmp$`)
+// Compiled when it is used: each push and fetch would pay for it.
+var tempPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\.[0-9a-f]{16}\.tmp$`) })
 
 // tempName returns a new name for the temporary file of name. No two calls
 // return the same: writers of one name must never share a file.
@@ -34,4 +36,4 @@ func topFolder(name string) string {
 }
 
 // isTemp reports whether base is the name of a temporary file.
-func isTemp(base string) bool { return tempPattern.MatchString(base) }
+func isTemp(base string) bool { return tempPattern().MatchString(base) }

@@ -122,29 +122,38 @@ func commonBut(name string) []cli.Flag {
 }
 
 // load reads the configuration; the flags of the command line come first.
-func load(x *cli.Context) (*config.Config, error) {
+func load(x *cli.Context) (*config.Config, error) { return loadGiven(given(x)) }
+
+// given are the settings on the command line.
+func given(x *cli.Context) map[string]string {
 	given := make(map[string]string)
 	for _, s := range config.Settings() {
 		if x.IsSet(s.Flag()) {
 			given[s.Flag()] = x.String(s.Flag())
 		}
 	}
+	return given
+}
+
+func loadGiven(given map[string]string) (*config.Config, error) {
 	return config.Load(config.Sources{Flags: given, CheckArchive: checkArchive})
 }
 
 // arguments returns exactly the named arguments.
 func arguments(x *cli.Context, names ...string) ([]string, error) {
-	if x.NArg() != len(names) {
-		want := x.Command.Name
-		for _, n := range names {
-			want += " " + n
-		}
-		if x.NArg() > len(names) {
-			return nil, usage("%d arguments instead of %d: walship %s", x.NArg(), len(names), want)
-		}
-		return nil, usage("%s is missing: walship %s", names[x.NArg()], want)
+	return exactly(x.Args().Slice(), x.Command.Name, names...)
+}
+
+// exactly returns a command's arguments if they are as many as it has names for.
+func exactly(args []string, command string, names ...string) ([]string, error) {
+	if len(args) == len(names) {
+		return args, nil
 	}
-	return x.Args().Slice(), nil
+	want := command + " " + strings.Join(names, " ")
+	if len(args) > len(names) {
+		return nil, usage("%d arguments instead of %d: walship %s", len(args), len(names), want)
+	}
+	return nil, usage("%s is missing: walship %s", names[len(args)], want)
 }
 
 // limited bounds a whole call. What does not heed its context, such as a local

@@ -17,6 +17,16 @@ type commandLine struct {
 	mode    string // the value of --mode
 	help    bool
 	twice   bool // --archive stands there more than once
+
+	plain *plainCall // what it says, if it needs no parser
+}
+
+// readLine reads the command line, without the commands' flags if it can.
+func readLine(args []string) commandLine {
+	if call, ok := plainly(args); ok {
+		return commandLine{command: call.command, plain: call}
+	}
+	return arrange(args)
 }
 
 // arrange reads the line once for each command that it may be about, with that

@@ -30,43 +30,55 @@ func (p *program) fetchCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-fork-guard", Usage: "deliver a segment although a newer timeline has left its own before the segment's end"},
 			&cli.BoolFlag{Name: "no-gap-guard", Usage: "in archive recovery let a hole in the archive be the end of WAL"}),
 		Action: func(x *cli.Context) error {
-			fault.At("fetch.begin")
-			arg, err := arguments(x, "NAME", "PATH")
-			if err != nil {
-				return err
-			}
 			if name := x.String("mode"); x.IsSet("mode") {
 				if _, ok := parseMode(name); !ok {
 					return usage("unknown mode %q (standby, archive-recovery, ending, by-hand)", name)
 				}
 			}
-			conf, err := load(x)
-			if err != nil {
-				return err
-			}
-			data, err := dataDir(x.String("D"), arg[1])
-			if err != nil {
-				return err
-			}
-			ctx, cancel := p.limited(x.Context, conf)
-			defer cancel()
-			f := &restore.Fetcher{
-				ForkGuard:   !x.Bool("no-fork-guard"),
-				GapGuard:    !x.Bool("no-gap-guard"),
-				Keys:        keys(conf),
-				HeaderCheck: conf.HeaderCheck,
-				Patience:    conf.Silence,
-				Warn:        p.warn,
-			}
-			r := restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode}
-			if f.ForkGuard && f.GapGuard {
-				if done, err := p.fetchViaAgent(ctx, conf, r); done {
-					return err
-				}
-			}
-			return fetch(ctx, f, conf, r)
+			return p.fetch(x.Context, fetchCall{given(x), x.Args().Slice(), x.String("D"), x.Bool("no-fork-guard"), x.Bool("no-gap-guard")})
 		},
 	}
+}
+
+// fetchCall is what stands on the command line of a fetch, but for the mode.
+type fetchCall struct {
+	given                   map[string]string // settings
+	args                    []string
+	data                    string
+	noForkGuard, noGapGuard bool
+}
+
+func (p *program) fetch(ctx context.Context, call fetchCall) error {
+	fault.At("fetch.begin")
+	arg, err := exactly(call.args, "fetch", "NAME", "PATH")
+	if err != nil {
+		return err
+	}
+	conf, err := loadGiven(call.given)
+	if err != nil {
+		return err
+	}
+	data, err := dataDir(call.data, arg[1])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := p.limited(ctx, conf)
+	defer cancel()
+	f := &restore.Fetcher{
+		ForkGuard:   !call.noForkGuard,
+		GapGuard:    !call.noGapGuard,
+		Keys:        keys(conf),
+		HeaderCheck: conf.HeaderCheck,
+		Patience:    conf.Silence,
+		Warn:        p.warn,
+	}
+	r := restore.Request{Name: arg[0], Path: arg[1], Data: data, Mode: p.mode}
+	if f.ForkGuard && f.GapGuard {
+		if done, err := p.fetchViaAgent(ctx, conf, r); done {
+			return err
+		}
+	}
+	return fetch(ctx, f, conf, r)
 }
 
 // fetch asks, and asks again where a lost connection would stop a recovery. A

@@ -47,6 +47,7 @@ func FuzzCommandLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, words string) {
 		args := append([]string{"walship"}, strings.Split(words, "\x00")...)
+		comparePlain(t, args)
 		line := arrange(args)
 		if line.command != "" && (len(line.args) < 2 || line.args[1] != line.command) {
 			t.Errorf("%q: %+v", args, line)

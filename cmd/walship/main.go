@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"walship/internal/pgdata"
@@ -27,7 +28,7 @@ func main() {
 func run(args []string, stdout, stderr *os.File) int {
 	dieLoudly()
 	v := &voice{out: stdout, err: stderr}
-	line := arrange(args)
+	line := readLine(args)
 	caller := whoAsks(line)
 	if !caller.mayNotLie() {
 		dieQuietly()
@@ -36,10 +37,13 @@ func run(args []string, stdout, stderr *os.File) int {
 	defer stop()
 
 	var err error
-	if line.twice { // the last one alone would count
+	switch p := (&program{v, caller}); {
+	case line.plain != nil:
+		err = p.carryOut(ctx, line.plain)
+	case line.twice: // the last one alone would count
 		err = usage("--archive is given more than once; several archives stand in the configuration file: archives = [\"URL\", \"URL\"]")
-	} else {
-		err = newApp(&program{v, caller}).RunContext(ctx, line.args)
+	default:
+		err = newApp(p).RunContext(ctx, line.args)
 	}
 	code := caller.code(err)
 	if s := signalOf(ctx); s != nil && err != nil {
@@ -69,10 +73,8 @@ type caller struct {
 
 func whoAsks(line commandLine) caller {
 	c := caller{mode: pgdata.DetectMode("."), help: line.help && !isTerminal(os.Stdout), helpAsked: line.help}
-	for _, known := range commandNames() {
-		if line.command == known {
-			c.command = known
-		}
+	if line.plain != nil || slices.Contains(commandNames(), line.command) {
+		c.command = line.command
 	}
 	if mode, ok := parseMode(line.mode); ok {
 		c.mode = mode

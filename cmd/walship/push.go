@@ -28,41 +28,53 @@ func (p *program) pushCommand() *cli.Command {
 		Flags: append(common(), dataFlag(),
 			&cli.BoolFlag{Name: "no-clone-guard", Usage: "take a history file although it looks like that of a restored copy"}),
 		Action: func(x *cli.Context) error {
-			fault.At("push.begin")
-			arg, err := arguments(x, "PATH", "NAME")
-			if err != nil {
-				return err
-			}
-			data, err := dataDir(x.String("D"), arg[0])
-			if err != nil {
-				return err
-			}
-			silence := silencePatient
-			if data != nil && data.Stopping() {
-				silence = silenceStopping
-			}
-			conf, err := load(x)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := p.limited(x.Context, conf)
-			defer cancel()
-			if !x.Bool("no-clone-guard") {
-				if done, err := p.pushViaAgent(ctx, conf, data, silence, arg[0], arg[1]); done {
-					return err
-				}
-			}
-			pushers, done, err := p.pushersTo(ctx, conf, silence)
-			if err != nil {
-				return err
-			}
-			defer done()
-			for _, pusher := range pushers {
-				pusher.CloneGuard = !x.Bool("no-clone-guard")
-			}
-			return pushers.Push(ctx, data, arg[0], arg[1])
+			return p.push(x.Context, pushCall{given(x), x.Args().Slice(), x.String("D"), x.Bool("no-clone-guard")})
 		},
 	}
+}
+
+// pushCall is what stands on the command line of a push.
+type pushCall struct {
+	given        map[string]string // settings
+	args         []string
+	data         string
+	noCloneGuard bool
+}
+
+func (p *program) push(ctx context.Context, call pushCall) error {
+	fault.At("push.begin")
+	arg, err := exactly(call.args, "push", "PATH", "NAME")
+	if err != nil {
+		return err
+	}
+	data, err := dataDir(call.data, arg[0])
+	if err != nil {
+		return err
+	}
+	silence := silencePatient
+	if data != nil && data.Stopping() {
+		silence = silenceStopping
+	}
+	conf, err := loadGiven(call.given)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := p.limited(ctx, conf)
+	defer cancel()
+	if !call.noCloneGuard {
+		if done, err := p.pushViaAgent(ctx, conf, data, silence, arg[0], arg[1]); done {
+			return err
+		}
+	}
+	pushers, done, err := p.pushersTo(ctx, conf, silence)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, pusher := range pushers {
+		pusher.CloneGuard = !call.noCloneGuard
+	}
+	return pushers.Push(ctx, data, arg[0], arg[1])
 }
 
 func dataFlag() cli.Flag {

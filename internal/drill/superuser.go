@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
+	"walship/internal/lazyre"
 	"walship/internal/pgcheck"
 	"walship/internal/pgrun"
 	"walship/internal/pgserver"
@@ -40,7 +40,7 @@ func (p *Place) Superuser(ctx context.Context, roles ...string) (string, error) 
 }
 
 // roleLine is how a server in single-user mode prints the column.
-var roleLine = regexp.MustCompile(`rolname = "(.*)"\s*\(typeid`)
+var roleLine = lazyre.MustCompile(`rolname = "(.*)"\s*\(typeid`)
 
 // FirstSuperuser returns the superuser that initdb made, whatever its name. The
 // server in the place must have been stopped: it is asked in single-user mode,
@@ -57,7 +57,7 @@ func (p *Place) FirstSuperuser(ctx context.Context, in pgrun.Install, o pgrun.Ow
 	go func() { done <- cmd.Wait() }()
 	select {
 	case err := <-done:
-		m := roleLine.FindStringSubmatch(out.String())
+		m := roleLine().FindStringSubmatch(out.String())
 		if err != nil || m == nil {
 			return "", fmt.Errorf("the superuser's name: PostgreSQL in single-user mode: %v: %s", err, strings.TrimSpace(out.String()))
 		}

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"walship/internal/lazyre"
 )
 
 // amcheck runs pg_amcheck over the databases, or over the tables of the sample.
@@ -83,7 +84,7 @@ const maxPatterns = 30 << 10
 
 // progressLine is what --progress writes: how many relations and pages are done,
 // and of how many.
-var progressLine = regexp.MustCompile(`(\d+)/(\d+) relations \(\s*\d+%\),\s*(\d+)/(\d+) pages`)
+var progressLine = lazyre.MustCompile(`(\d+)/(\d+) relations \(\s*\d+%\),\s*(\d+)/(\d+) pages`)
 
 // blockSize is that of nearly every server; what it counts is only shown.
 const blockSize = 8192
@@ -120,7 +121,7 @@ func (o Options) runAmcheck(ctx context.Context, program string, args []string, 
 	var relations, pages int64
 	skipped := ""
 	complaint := eachLine(stderr, func(line string) bool {
-		m := progressLine.FindStringSubmatch(line)
+		m := progressLine().FindStringSubmatch(line)
 		if strings.Contains(line, "skipping database") {
 			skipped = line
 		}

@@ -12,11 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"walship/internal/lazyre"
 	"walship/internal/pgdata"
 )
 
@@ -94,7 +94,7 @@ func candidates(ctx context.Context, version pgdata.Version, dir string) []strin
 
 // versionLine is what postgres --version prints, "postgres (PostgreSQL) 15.20";
 // of a test version "18beta1" or "9.5alpha1".
-var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)(?:\.(\d+))?`)
+var versionLine = lazyre.MustCompile(`\(PostgreSQL\) (\d+)(?:\.(\d+))?`)
 
 // inspect returns the version of the server in a folder. The error wraps
 // fs.ErrNotExist if there is none.
@@ -117,7 +117,7 @@ func inspect(ctx context.Context, bin string) (pgdata.Version, error) {
 // VersionIn reads the major version in what a program of PostgreSQL's prints for
 // --version.
 func VersionIn(text string) (pgdata.Version, bool) {
-	m := versionLine.FindStringSubmatch(text)
+	m := versionLine().FindStringSubmatch(text)
 	if m == nil {
 		return 0, false
 	}

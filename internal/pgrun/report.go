@@ -1,10 +1,10 @@
 package pgrun
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
+	"walship/internal/lazyre"
 	"walship/walname"
 )
 
@@ -33,10 +33,10 @@ type Report struct {
 }
 
 var (
-	segmentName  = regexp.MustCompile(`["'«»„“”‘’]([0-9A-F]{24})["'«»„“”‘’]`)
-	position     = regexp.MustCompile(`[0-9A-F]{1,8}/[0-9A-F]{1,8}`)
-	timelineID   = regexp.MustCompile(`selected new timeline ID: (\d+)`)
-	severityMark = regexp.MustCompile(`(LOG|WARNING|ERROR|FATAL|PANIC|HINT|DETAIL|CONTEXT|STATEMENT|NOTICE):  `)
+	segmentName  = lazyre.MustCompile(`["'«»„“”‘’]([0-9A-F]{24})["'«»„“”‘’]`)
+	position     = lazyre.MustCompile(`[0-9A-F]{1,8}/[0-9A-F]{1,8}`)
+	timelineID   = lazyre.MustCompile(`selected new timeline ID: (\d+)`)
+	severityMark = lazyre.MustCompile(`(LOG|WARNING|ERROR|FATAL|PANIC|HINT|DETAIL|CONTEXT|STATEMENT|NOTICE):  `)
 )
 
 // clients are beginnings of FATAL messages that end a connection, not the server.
@@ -59,7 +59,7 @@ func (r *Report) Line(line string) {
 		return
 	}
 	severity, text := "", line
-	if m := severityMark.FindStringSubmatchIndex(line); m != nil {
+	if m := severityMark().FindStringSubmatchIndex(line); m != nil {
 		severity, text = line[m[2]:m[3]], line[m[1]:]
 	}
 	switch severity {
@@ -114,12 +114,12 @@ func (r *Report) event(text string) {
 	case strings.HasPrefix(text, "database system is ready to accept connections"):
 		r.Open = true
 	case strings.HasPrefix(text, "selected new timeline ID: "):
-		if m := timelineID.FindStringSubmatch(text); m != nil {
+		if m := timelineID().FindStringSubmatch(text); m != nil {
 			n, _ := strconv.ParseUint(m[1], 10, 32) // digits; too many of them are 0
 			r.Timeline = walname.Timeline(n)
 		}
 	default:
-		m := segmentName.FindStringSubmatch(text)
+		m := segmentName().FindStringSubmatch(text)
 		if m == nil || strings.Contains(text, "could not") {
 			return
 		}
@@ -162,7 +162,7 @@ func (r *Report) unreached() bool {
 }
 
 func lsnIn(text string) walname.LSN {
-	lsn, err := walname.ParseLSN(position.FindString(text))
+	lsn, err := walname.ParseLSN(position().FindString(text))
 	if err != nil {
 		return 0
 	}

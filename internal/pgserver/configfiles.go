@@ -8,10 +8,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
+	"walship/internal/lazyre"
 	"walship/internal/pgdata"
 )
 
@@ -79,13 +79,13 @@ func (c *Conn) ConfigFiles(ctx context.Context, warn func(string)) ([]ConfigFile
 }
 
 // includeLine matches a line that includes a single file.
-var includeLine = regexp.MustCompile(`(?im)^[ \t]*include(?:_if_exists)?[ \t]*=?[ \t]*'([^'\n]+)'`)
+var includeLine = lazyre.MustCompile(`(?im)^[ \t]*include(?:_if_exists)?[ \t]*=?[ \t]*'([^'\n]+)'`)
 
 // includes are the files that one includes by name: the server's views do not
 // show those that set nothing.
 func includes(f ConfigFile) []string {
 	var names []string
-	for _, m := range includeLine.FindAllSubmatch(f.Content, 100) {
+	for _, m := range includeLine().FindAllSubmatch(f.Content, 100) {
 		name := string(m[1])
 		if !path.IsAbs(name) {
 			name = path.Join(path.Dir(f.Path), name)

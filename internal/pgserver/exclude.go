@@ -1,8 +1,9 @@
 package pgserver
 
 import (
-	"regexp"
 	"strings"
+
+	"walship/internal/lazyre"
 )
 
 // What the server's own BASE_BACKUP leaves out, by its basebackup.c: what a
@@ -23,7 +24,7 @@ var left = map[string]bool{
 }
 
 // temporaryRelation matches the name of a file of a temporary table.
-var temporaryRelation = regexp.MustCompile(`^t[0-9]+_[0-9]+(?:_(?:fsm|vm|init))?(?:\.[0-9]+)?$`)
+var temporaryRelation = lazyre.MustCompile(`^t[0-9]+_[0-9]+(?:_(?:fsm|vm|init))?(?:\.[0-9]+)?$`)
 
 // leftOut reports whether a backup leaves out the name in the folder dir, which
 // is "" for the data directory itself or a tablespace's own folder.
@@ -36,7 +37,7 @@ func leftOut(tablespace uint32, dir, name string) bool {
 	case tablespace == 0 && dir == "global":
 		return name == "pg_control" // comes last
 	}
-	return holdsRelations(tablespace, dir) && temporaryRelation.MatchString(name)
+	return holdsRelations(tablespace, dir) && temporaryRelation().MatchString(name)
 }
 
 // holdsRelations reports whether a folder is that of a database.

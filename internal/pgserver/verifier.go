@@ -6,12 +6,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"walship/internal/basebackup"
+	"walship/internal/lazyre"
 	"walship/transport"
 	"walship/walname"
 )
@@ -45,7 +45,7 @@ func (b *common) newVerifier(again rereader) *verifier {
 }
 
 // relationFile matches the name of a file of a relation: 16384, 16384.1, 16384_vm.
-var relationFile = regexp.MustCompile(`^[0-9]+(?:_(?:fsm|vm|init))?(?:\.([0-9]+))?$`)
+var relationFile = lazyre.MustCompile(`^[0-9]+(?:_(?:fsm|vm|init))?(?:\.([0-9]+))?$`)
 
 // segmentOf returns the number of the relation's file that the path names, and
 // whether it names one that has pages with checksums.
@@ -62,7 +62,7 @@ func segmentOf(e basebackup.Entry) (int64, bool) {
 	default:
 		return 0, false
 	}
-	m := relationFile.FindStringSubmatch(name)
+	m := relationFile().FindStringSubmatch(name)
 	if m == nil {
 		return 0, false
 	}

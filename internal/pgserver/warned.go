@@ -2,11 +2,12 @@ package pgserver
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"walship/internal/lazyre"
 )
 
 // warned gathers WARNINGs that name a file: a server that verifies pages reports
@@ -18,13 +19,13 @@ type warned struct {
 }
 
 // namedFile matches a path as BASE_BACKUP writes it.
-var namedFile = regexp.MustCompile(`\./[0-9A-Za-z_./]*[0-9A-Za-z_]`)
+var namedFile = lazyre.MustCompile(`\./[0-9A-Za-z_./]*[0-9A-Za-z_]`)
 
 // filesKept bounds how many files are told apart.
 const filesKept = 1000
 
 func (w *warned) add(text string) {
-	file := namedFile.FindString(text)
+	file := namedFile().FindString(text)
 	if file == "" || len(w.files) == filesKept || slices.Contains(w.files, file) {
 		return
 	}
