@@ -249,15 +249,11 @@ func waitContents(t testing.TB, c *testpg.Cluster, want string) {
 	t.Helper()
 	var last string
 	var err error
-	deadline := time.Now().Add(soon)
-	for {
-		if last, err = contents(c); last == want && err == nil {
-			return
-		}
-		if time.Now().After(deadline) || !c.Running() {
-			t.Fatalf("the server has\n%s (%v), want\n%s\n%s", last, err, want, c.Log())
-		}
-		time.Sleep(50 * time.Millisecond)
+	if !testpg.Poll(soon, func() bool {
+		last, err = contents(c)
+		return last == want && err == nil || !c.Running()
+	}) || last != want || err != nil {
+		t.Fatalf("the server has\n%s (%v), want\n%s\n%s", last, err, want, c.Log())
 	}
 }
 

@@ -99,7 +99,7 @@ func (c *Cluster) WaitArchived(limit time.Duration, name string) {
 		// A checkpoint removes what is archived together with its mark.
 		return !absent(status+".done") || absent(status+".ready") && absent(filepath.Join(wal, name))
 	}
-	if !poll(limit, done) {
+	if !Poll(limit, done) {
 		c.t.Fatalf("%s is not archived after %s:\n%s", name, limit, tail(c.Log(), 20))
 	}
 }

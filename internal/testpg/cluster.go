@@ -79,7 +79,7 @@ func New(t TB, o Options) *Cluster {
 		"min_wal_size":                fmt.Sprintf("%dMB", 2*size),
 		"wal_level":                   "replica",
 		"hot_standby":                 "on",
-		"wal_retrieve_retry_interval": "500ms",
+		"wal_retrieve_retry_interval": "1s",
 		"log_line_prefix":             "%m [%p] ",
 		"timezone":                    "UTC",
 		"log_timezone":                "UTC",
@@ -217,7 +217,7 @@ func (c *Cluster) WaitReady(limit time.Duration) error {
 	if c.server == nil {
 		return errors.New("the server has not been started")
 	}
-	ready := poll(limit, func() bool { return c.server.hasEnded() || c.status() == "ready" })
+	ready := Poll(limit, func() bool { return c.server.hasEnded() || c.status() == "ready" })
 	switch {
 	case c.server.hasEnded():
 		return fmt.Errorf("the server ended (%v):\n%s", c.server.state, tail(c.Log(), 20))
@@ -316,7 +316,7 @@ func killAll(all []relative) error {
 		p.kill()
 	}
 	for _, p := range all {
-		if !poll(startLimit, func() bool { return !p.alive() }) {
+		if !Poll(startLimit, func() bool { return !p.alive() }) {
 			return fmt.Errorf("%+v still runs after SIGKILL", p)
 		}
 	}
@@ -374,7 +374,7 @@ func (c *Cluster) ClearLog() {
 func (c *Cluster) WaitLog(limit time.Duration, pattern string) {
 	c.t.Helper()
 	re := regexp.MustCompile(pattern)
-	if !poll(limit, func() bool { return re.MatchString(c.Log()) }) {
+	if !Poll(limit, func() bool { return re.MatchString(c.Log()) }) {
 		c.t.Fatalf("waited %s for %q in the log:\n%s", limit, pattern, tail(c.Log(), 40))
 	}
 }

@@ -80,7 +80,7 @@ func (c *Cluster) WaitPrimary(limit time.Duration) error {
 		last = fmt.Sprintf("%s %v", answer, err)
 		return !c.Running() || answer == "f" && err == nil
 	}
-	if !poll(limit, done) || !c.Running() {
+	if !Poll(limit, done) || !c.Running() {
 		return fmt.Errorf("the server is no primary after %s (in recovery: %s):\n%s", limit, last, tail(c.Log(), 20))
 	}
 	return nil

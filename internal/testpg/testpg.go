@@ -145,22 +145,26 @@ func (in Install) tool(name string) (string, error) {
 // after limit. what completes "waited 10s for …".
 func WaitFor(t TB, limit time.Duration, what string, done func() bool) {
 	t.Helper()
-	if !poll(limit, done) {
+	if !Poll(limit, done) {
 		t.Fatalf("waited %s for %s", limit, what)
 	}
 }
 
-// poll asks done every few milliseconds, and a last time at the deadline.
-func poll(limit time.Duration, done func() bool) bool {
+// Poll asks done until it answers true, which it reports, the last time at the
+// deadline. In between it rests four
+// times as long as the asking took: a psql and its backend cost a good deal more
+// than most of what is waited for, and other tests need the processor.
+func Poll(limit time.Duration, done func() bool) bool {
 	deadline := time.Now().Add(limit)
 	for {
+		asked := time.Now()
 		if done() {
 			return true
 		}
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(min(max(10*time.Millisecond, 4*time.Since(asked)), time.Second))
 	}
 }
 
