@@ -8,14 +8,13 @@ import (
 	"path"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"walship/transport/internal/sftpclient"
 )
 
 // SFTP is a store on an SFTP server. Its methods may be called concurrently and
-// share one connection, which OpenSFTP begins to make in the background. A
+// share one connection (SSH.Connections), which OpenSFTP begins to make in the background. A
 // connection that has served and is found dead is made anew, once for each
 // operation; after a login that failed every operation fails with its error,
 // and who wants to try again opens a new store, or has asked for SSH.Redial.
@@ -45,9 +44,7 @@ type link struct {
 func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial, appendOnly: o.AppendOnly}
-	most := new(atomic.Int32)
-	most.Store(int32(max(1, o.Sessions)))
-	s.dial = func() (*connection, error) { return dialSFTP(ctx, u, o, most) }
+	s.dial = func() (*connection, error) { return dialSFTP(ctx, u, o) }
 	s.current = s.connect()
 	return s
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -14,23 +14,37 @@ import (
 	"walship/transport/internal/sftpclient"
 )
 
-// connection is one login with one SFTP session on it, or several: each has a
-// window and a server process of its own: what makes one of them wait, such as
-// an fsync, holds up no other, and a long link carries more.
+// connection is a login, or as many as SSH.Connections, with SFTP sessions: each
+// has a window and a server process of its own: what makes one of them wait, such
+// as an fsync, holds up no other, and a long link carries more. It ends as one.
 type connection struct {
-	client  *ssh.Client
-	conn    io.Closer
 	silence time.Duration
-	forget  func() bool   // ends the watch over the store's context
-	most    *atomic.Int32 // sessions that it may have; the store's connections share it
+	dial    func() (*wire, error) // one more
 
 	// openSSH: the server is OpenSSH's own, which works on the requests of a
 	// session in the order in which they came, and whose RENAME replaces nothing.
 	openSSH bool
 
 	mu       sync.Mutex
+	wires    []*wire
 	sessions []*session
 	opening  bool // one more is on its way
+	closed   bool
+
+	mostSessions, mostWires int // so many it may have: less where the server gives no more
+}
+
+// wire is one login to the server.
+type wire struct {
+	client *ssh.Client
+	conn   io.Closer
+	forget func() bool // ends the watch over the store's context
+	count  int         // of its sessions; guarded by connection.mu
+}
+
+func (w *wire) close() {
+	w.forget()
+	_ = w.conn.Close()
 }
 
 // session is SFTP on a connection.
@@ -51,7 +65,7 @@ func (c *connection) take() *session {
 			least = s
 		}
 	}
-	if least.busy > 0 && len(c.sessions) < int(c.most.Load()) && !c.opening {
+	if least.busy > 0 && len(c.sessions) < c.mostSessions && !c.opening {
 		c.opening = true
 		go c.add()
 	}
@@ -72,18 +86,42 @@ func (s *session) hold() {
 	s.connection.mu.Unlock()
 }
 
-// add opens one more session. A server that does not let us have it is not
-// asked again.
+// add opens one more session, on a login of its own if there may be another. A
+// server that gives us no more is not asked again on this connection.
 func (c *connection) add() {
-	client, err := startSFTP(context.Background(), c.client, c.silence)
+	c.mu.Lock()
+	on := slices.MinFunc(c.wires, func(a, b *wire) int { return a.count - b.count })
+	another := len(c.wires) < c.mostWires
+	c.mu.Unlock()
+	var own *wire
+	if another {
+		var err error
+		if own, err = c.dial(); err == nil {
+			on = own
+		}
+	}
+	client, err := startSFTP(context.Background(), on.client, c.silence)
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.opening = false
-	if err != nil {
-		c.most.Store(int32(len(c.sessions)))
-		return
+	if another && own == nil {
+		c.mostWires = len(c.wires)
 	}
-	c.sessions = append(c.sessions, &session{Client: client, connection: c})
+	if err != nil {
+		c.mostSessions = len(c.sessions)
+	}
+	if own != nil {
+		if err != nil || c.closed {
+			own.close()
+			return
+		}
+		c.wires = append(c.wires, own)
+	}
+	if err == nil {
+		on.count++
+		c.sessions = append(c.sessions, &session{Client: client, connection: c})
+	}
 }
 
 // dead is why the connection has ended, nil while it lives. Its sessions end
@@ -133,39 +171,49 @@ func (s *SFTP) KeepAlive(ctx context.Context) {
 }
 
 func (c *connection) close() {
-	c.forget()
 	c.mu.Lock()
-	sessions := c.sessions
+	c.closed = true
+	sessions, wires := c.sessions, c.wires
 	c.mu.Unlock()
+	for _, w := range wires {
+		w.forget()
+	}
 	for _, s := range sessions {
 		_ = s.Client.Close()
 	}
-	_ = c.conn.Close()
+	for _, w := range wires {
+		w.close()
+	}
 }
 
 // dialSFTP logs in and starts SFTP. The request for the subsystem goes out
 // with the first SFTP packet in one round trip: the answer to the latter is
 // the answer to both.
-func dialSFTP(ctx context.Context, u URL, o SSH, most *atomic.Int32) (*connection, error) {
-	client, conn, err := DialSSH(ctx, u, o)
+func dialSFTP(ctx context.Context, u URL, o SSH) (*connection, error) {
+	dial := func() (*wire, error) {
+		client, conn, err := DialSSH(ctx, u, o)
+		if err != nil {
+			return nil, err
+		}
+		return &wire{client: client, conn: conn, forget: context.AfterFunc(ctx, func() { conn.Close() })}, nil
+	}
+	w, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	forget := context.AfterFunc(ctx, func() { conn.Close() })
-
-	first, err := startSFTP(ctx, client, o.silence())
+	first, err := startSFTP(ctx, w.client, o.silence())
 	if err != nil {
-		forget()
-		conn.Close()
+		w.close()
 		return nil, WithHint(
 			fmt.Errorf("%w: logged in to %s, but SFTP did not start: %w", ErrUnreachable, u.Host, err),
 			`the archive host's log says why; see whether its sshd_config has the line "Subsystem sftp internal-sftp", and whether a ChrootDirectory and all folders above it belong to root and only root can write to them`)
 	}
-	c := &connection{client: client, conn: conn, silence: o.silence(), forget: forget, most: most}
+	w.count = 1
+	c := &connection{silence: o.silence(), dial: dial, mostSessions: max(1, o.Sessions, o.Connections), mostWires: max(1, o.Connections), wires: []*wire{w}}
 	// Behind an OpenSSH server there may be another's SFTP server; none other
 	// has been seen to announce all of these. An account that may not rename is
 	// not told of posix-rename.
-	c.openSSH = strings.HasPrefix(string(client.ServerVersion()), "SSH-2.0-OpenSSH_") &&
+	c.openSSH = strings.HasPrefix(string(w.client.ServerVersion()), "SSH-2.0-OpenSSH_") &&
 		first.Has("fstatvfs@openssh.com") &&
 		(first.Has("posix-rename@openssh.com") || first.Has("hardlink@openssh.com") && first.Has("fsync@openssh.com"))
 	c.sessions = []*session{{Client: first, connection: c}}

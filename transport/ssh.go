@@ -30,9 +30,13 @@ type SSH struct {
 	// take nothing while we send. 0: 10 seconds.
 	Silence time.Duration
 
-	// Sessions is the most SFTP sessions that one connection may have; one more is
-	// opened when all are busy. 0: 1. OpenSSH allows 10 (MaxSessions).
+	// Sessions is the most SFTP sessions that a store may have at once; one more is
+	// opened when all are busy. 0: 1. OpenSSH allows 10 on a login (MaxSessions).
 	Sessions int
+
+	// Connections is over how many logins they may be spread. 0: 1. A server that
+	// refuses one more is not asked again until the connection has broken.
+	Connections int
 
 	// Redial makes a store try anew, with each operation, to make a connection
 	// that could not be made. Without it the first failure is all operations'.

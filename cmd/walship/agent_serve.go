@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// agentSessions is how many SFTP sessions the agent may have on its one
-	// connection: sshd allows 10 (MaxSessions), and more than these carry no more.
+	// agentSessions is how many SFTP sessions the agent may have: sshd allows 10 on
+	// a login (MaxSessions), and more than these carry no more.
 	agentSessions = 4
 
 	// agentKeepAlive is how often an agent that has nothing to do asks the archive
@@ -64,7 +64,7 @@ func newWorker(ctx context.Context, conf *config.Config, key string, log *agentL
 	if err != nil {
 		return nil, err
 	}
-	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions})
+	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections})
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	Agent       string        // "off" or "auto"
 	AgentDir    string        // folder of the agent's socket; "" = leave it to package agent
 	Prefetch    int64         // bytes that the agent may keep for recovering servers
+	Connections int           // over how many logins the agent may spread its work, 1 to 8
 	Timeout     time.Duration // of a whole call, > 0
 	Silence     time.Duration // longest that the archive may say nothing; 0 = the mode decides
 	Durability  string        // "full", "file" or "none"

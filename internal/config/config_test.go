@@ -96,6 +96,7 @@ known_hosts = "/file/hosts"
 agent = "auto"
 agent_dir = "/file/agent"
 prefetch_memory = "64MB"
+connections = 2
 timeout = "3m"
 silence = "1m"
 durability = "file"
@@ -107,7 +108,7 @@ identity_file = "/file/identity"
 header_check = "off"
 `
 	given := map[string]string{
-		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "agent_dir": "/other/agent", "prefetch_memory": "1GB", "timeout": "1d",
+		"archive": "sftp://wal@backup/srv", "ssh_key": "/other/key", "known_hosts": "/other/hosts", "agent": "off", "agent_dir": "/other/agent", "prefetch_memory": "1GB", "connections": "3", "timeout": "1d",
 		"silence": "90s", "durability": "none", "append_only": "off", "codec": "none", "header_check": "on",
 		"recipients": "age1tmm4enr0gcgn3v9qxkfftpqnuf90h3ma23tnrzr70ljexnesuu9qevtxmd, age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs", "recipients_file": "/other/recipients", "identity_file": "/other/identity",
 	}
@@ -115,7 +116,7 @@ header_check = "off"
 	file := write(t, w.global(), toml)
 	e, flags := env{}, map[string]string{}
 	c := load(t, w.sources(e, flags))
-	if c.Archive != "file:///from/file" || c.SSHKey != "/file/key" || c.KnownHosts != "/file/hosts" || c.Agent != "auto" || c.Timeout != 3*time.Minute ||
+	if c.Archive != "file:///from/file" || c.SSHKey != "/file/key" || c.KnownHosts != "/file/hosts" || c.Agent != "auto" || c.Connections != 2 || c.Timeout != 3*time.Minute ||
 		c.Silence != time.Minute || c.Durability != "file" || !c.AppendOnly || c.Codec != "gzip" || !slices.Equal(c.Recipients, []string{"age10rjnuy64uh63alfhmtgx47vnjqrawvksfplxfg3syen8g0sm297smg3qvs"}) || c.RecipientsFile != "/file/recipients" ||
 		c.IdentityFile != "/file/identity" || c.HeaderCheck || c.File != file {
 		t.Errorf("from the file: %+v", c)
@@ -150,7 +151,7 @@ func TestNames(t *testing.T) {
 	want := []string{
 		"config --config WALSHIP_CONFIG", "archive --archive WALSHIP_ARCHIVE", "ssh_key --ssh-key WALSHIP_SSH_KEY",
 		"known_hosts --known-hosts WALSHIP_KNOWN_HOSTS", "agent --agent WALSHIP_AGENT",
-		"agent_dir --agent-dir WALSHIP_AGENT_DIR", "prefetch_memory --prefetch-memory WALSHIP_PREFETCH_MEMORY", "timeout --timeout WALSHIP_TIMEOUT",
+		"agent_dir --agent-dir WALSHIP_AGENT_DIR", "prefetch_memory --prefetch-memory WALSHIP_PREFETCH_MEMORY", "connections --connections WALSHIP_CONNECTIONS", "timeout --timeout WALSHIP_TIMEOUT",
 		"silence --silence WALSHIP_SILENCE", "durability --durability WALSHIP_DURABILITY", "append_only --append-only WALSHIP_APPEND_ONLY", "codec --codec WALSHIP_CODEC",
 		"recipients --recipients WALSHIP_RECIPIENTS",
 		"recipients_file --recipients-file WALSHIP_RECIPIENTS_FILE",
@@ -345,7 +346,7 @@ func TestOverriddenErrors(t *testing.T) {
 }
 
 func TestFileErrors(t *testing.T) {
-	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, timeout, silence, durability, append_only, codec, recipients, recipients_file, identity_file or header_check"
+	const all = "want archive, ssh_key, known_hosts, agent, agent_dir, prefetch_memory, connections, timeout, silence, durability, append_only, codec, recipients, recipients_file, identity_file or header_check"
 	for _, test := range []struct{ toml, want string }{
 		{"\narchve = 'x'", `FILE:2: unknown key "archve": did you mean "archive"?`},
 		{"ssh-key = 'x'", `FILE:1: unknown key "ssh-key": did you mean "ssh_key"?`},

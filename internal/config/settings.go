@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type Setting struct {
 	Secret  bool     // may hold a password: shown only through MaskURL
 	Usage   string   // one line for --help
 
+	number  bool                     // a number, which the file may have without quotes
 	list    bool                     // several values: a list in the file, divided by commas elsewhere
 	path    bool                     // a path: "~/" and relative ones are resolved
 	outside bool                     // flag and environment only, not in the file
@@ -42,6 +44,7 @@ func Settings() []Setting {
 		{Name: "agent", Default: "off", Words: []string{"off", "auto"}, Usage: "auto: push and fetch hand their work to an agent that keeps the connection open and works ahead, and start one if there is none", set: text(func(c *Config) *string { return &c.Agent })},
 		{Name: "agent_dir", path: true, Usage: "folder of the agent's socket and log, which must be this user's alone, instead of walship-UID in the folder for temporary files", set: text(func(c *Config) *string { return &c.AgentDir })},
 		{Name: "prefetch_memory", Default: "128MB", Usage: "memory for the segments that the agent keeps ready for a recovering server; 0 for none", set: size(func(c *Config) *int64 { return &c.Prefetch })},
+		{Name: "connections", Default: "1", number: true, Usage: "over how many logins the agent may spread its work, 1 to 8; what the archive host allows decides", set: connections},
 		{Name: "timeout", Default: "2m", Usage: "longest that a whole call may take", set: duration(func(c *Config) *time.Duration { return &c.Timeout })},
 		{Name: "silence", Default: "auto", Usage: "longest that the archive may say nothing; auto: the mode decides", set: autoDuration(func(c *Config) *time.Duration { return &c.Silence })},
 		{Name: "durability", Default: "full", Words: []string{"full", "file", "none"}, Usage: "what the archive must promise: full; file, without the folder's sync; or none", set: text(func(c *Config) *string { return &c.Durability })},
@@ -91,6 +94,15 @@ func shownRecipients(text string) string {
 		names = append(names, one)
 	}
 	return strings.Join(names, ", ")
+}
+
+func connections(c *Config, text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 8 {
+		return errors.New("want a number from 1 to 8")
+	}
+	c.Connections = n
+	return nil
 }
 
 func text(field func(*Config) *string) func(*Config, string) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -89,6 +90,10 @@ func textOf(s Setting, value any) (string, error) {
 		}
 		if s.list {
 			return strings.Join(texts, "\n"), nil
+		}
+	case int64:
+		if s.number {
+			return strconv.FormatInt(v, 10), nil
 		}
 	case bool:
 		if onOff && v {

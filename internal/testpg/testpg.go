@@ -151,9 +151,9 @@ func WaitFor(t TB, limit time.Duration, what string, done func() bool) {
 }
 
 // Poll asks done until it answers true, which it reports, the last time at the
-// deadline. In between it rests four
-// times as long as the asking took: a psql and its backend cost a good deal more
-// than most of what is waited for, and other tests need the processor.
+// deadline. In between it rests four times as long as the asking took: a psql and
+// its backend cost more than most of what is waited for, and other tests need the
+// processor.
 func Poll(limit time.Duration, done func() bool) bool {
 	deadline := time.Now().Add(limit)
 	for {
