@@ -79,7 +79,7 @@ func New(t TB, o Options) *Cluster {
 		"min_wal_size":                fmt.Sprintf("%dMB", 2*size),
 		"wal_level":                   "replica",
 		"hot_standby":                 "on",
-		"wal_retrieve_retry_interval": "1s",
+		"wal_retrieve_retry_interval": "3s",
 		"log_line_prefix":             "%m [%p] ",
 		"timezone":                    "UTC",
 		"log_timezone":                "UTC",
