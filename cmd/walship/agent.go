@@ -114,14 +114,7 @@ func (p *program) agentStatusCommand() *cli.Command {
 		Usage: "show this user's agents and what they have done",
 		Flags: append(common(), &cli.BoolFlag{Name: "json", Usage: "print JSON"}),
 		Action: func(x *cli.Context) error {
-			if _, err := arguments(x); err != nil {
-				return err
-			}
-			conf, err := load(x)
-			if err != nil {
-				return err
-			}
-			agents, err := agents(x.Context, conf)
+			conf, agents, err := runningAgents(x)
 			if err != nil {
 				return err
 			}
@@ -141,23 +134,30 @@ func (p *program) agentStatusCommand() *cli.Command {
 	}
 }
 
-// agents asks all agents of this user what they do. One that does not answer is
-// not among them.
-func agents(ctx context.Context, conf *config.Config) ([]agentStatus, error) {
+// runningAgents reads the configuration of a command without arguments, and asks
+// all agents of this user what they do. One that does not answer is not among them.
+func runningAgents(x *cli.Context) (*config.Config, []agentStatus, error) {
+	if _, err := arguments(x); err != nil {
+		return nil, nil, err
+	}
+	conf, err := load(x)
+	if err != nil {
+		return nil, nil, err
+	}
 	folder := agentFolder(conf)
 	keys, err := agent.Running(folder)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLocalFile, err)
+		return nil, nil, fmt.Errorf("%w: %w", errLocalFile, err)
 	}
 	all := []agentStatus{}
 	for _, key := range keys {
-		answer, err := agent.Call(ctx, folder, agent.Request{Key: key, Kind: kindStatus}, nil)
+		answer, err := agent.Call(x.Context, folder, agent.Request{Key: key, Kind: kindStatus}, nil)
 		var s agentStatus
 		if err == nil && json.Unmarshal(answer.Status, &s) == nil {
 			all = append(all, s)
 		}
 	}
-	return all, nil
+	return conf, all, nil
 }
 
 func (p *program) printAgent(s agentStatus, ours bool) {
@@ -182,14 +182,7 @@ func (p *program) agentStopCommand() *cli.Command {
 		Usage: "end the agent of this configuration, when what is in hand is done",
 		Flags: append(common(), &cli.BoolFlag{Name: "all", Usage: "end all agents of this user"}),
 		Action: func(x *cli.Context) error {
-			if _, err := arguments(x); err != nil {
-				return err
-			}
-			conf, err := load(x)
-			if err != nil {
-				return err
-			}
-			running, err := agents(x.Context, conf)
+			conf, running, err := runningAgents(x)
 			if err != nil {
 				return err
 			}
