@@ -71,6 +71,19 @@ func TestSetupSSH(t *testing.T) {
 	a.want(5, []string{"replace it with", "--force says yes"}, "setup", "ssh", "--archive", other)
 	same(t, "a refused change", before, fingerprint(t, nil, a.home, root))
 
+	// Several archives are each looked at, and their list is the reader's own.
+	text, err := os.ReadFile(a.config("walship.toml"))
+	must(t, err)
+	list := strings.Replace(string(text), "archive = \""+url+"\"", "archives = [\""+url+"\", \""+other+"\"]", 1)
+	must(t, os.WriteFile(a.config("walship.toml"), []byte(list), 0o644))
+	a.want(0, []string{"everything is as it should be"}, "setup", "ssh")
+	a.want(0, []string{"archive/wal2, made"}, "setup", "ssh", "--archive", other)
+	a.want(3, []string{"lists several archives", "edit the list itself"}, "setup", "ssh", "--archive", url+"3")
+	if after, err := os.ReadFile(a.config("walship.toml")); string(after) != list {
+		t.Errorf("walship.toml was changed: %v\n%s", err, after)
+	}
+	must(t, os.WriteFile(a.config("walship.toml"), text, 0o644))
+
 	// A key that others can read is not used.
 	must(t, os.Chmod(a.config("id_ed25519"), 0o644))
 	a.want(3, []string{"can be read by others", "chmod 600"}, "setup", "ssh")

@@ -31,10 +31,13 @@ Commands:
 	b.WriteString(`
 To begin, put one line into /etc/walship/walship.toml, such as
   archive = "sftp://wal@backup.example.com/srv/wal"
-then run "walship init" in the data directory, as the user of the server.
+then run "walship init" in the data directory, as the user of the server, set
+archive_mode = on and the archive_command above, and restart the server.
 
-"walship COMMAND --help" tells the options and exit codes of a command,
-"walship config" the settings in force.
+"walship setup" does this and more, on the primary and on a standby.
+
+"walship COMMAND --help" tells the options of a command, docs/exit-codes.md the
+exit codes, "walship config" the settings in force.
 `)
 	return b.String()
 }
@@ -42,7 +45,11 @@ then run "walship init" in the data directory, as the user of the server.
 // commandHelp is what walship COMMAND --help prints.
 func commandHelp(c *cli.Command) string {
 	var b strings.Builder
-	b.WriteString(strings.TrimRight("Usage: walship "+c.Name+" [OPTIONS] "+c.ArgsUsage, " ") + "\n\n")
+	usage := "Usage: walship " + c.Name
+	if len(c.Flags) > 0 {
+		usage += " [OPTIONS]"
+	}
+	b.WriteString(strings.TrimRight(usage+" "+c.ArgsUsage, " ") + "\n\n")
 	b.WriteString(strings.ToUpper(c.Usage[:1]) + c.Usage[1:] + ".\n")
 	if c.Description != "" {
 		b.WriteString("\n" + c.Description + "\n")
@@ -81,7 +88,7 @@ func commandHelp(c *cli.Command) string {
 		b.WriteString("\nOptions:\n" + own.String())
 	}
 	if settings.Len() > 0 {
-		b.WriteString("\nSettings, each also a variable (WALSHIP_ARCHIVE) or a line of walship.toml:\n" + settings.String())
+		b.WriteString("\nSettings, each also a variable (WALSHIP_ARCHIVE), and all but --config a line\nof walship.toml:\n" + settings.String())
 	}
 	return b.String()
 }

@@ -23,8 +23,8 @@ func (p *program) initCommand() *cli.Command {
 			"user that PostgreSQL runs as. An archive that exists already is left as it is,\n" +
 			"but for recipients that the command line names: what is stored from then on is\n" +
 			"encrypted to them, and to nobody else. What is stored already stays as it is, so\n" +
-			"keep the old keys as long as it. See docs/encryption.md. If the configuration\n" +
-			"lists several archives, it makes all of them.",
+			"keep the old keys as long as that is there. See docs/encryption.md. If the\n" +
+			"configuration lists several archives, it makes all of them.",
 		Flags: append(common(), dataFlag(),
 			&cli.StringSliceFlag{Name: "recipient", Usage: "encrypt to this recipient, as age -r takes it: age1…, age1pq1…, \"ssh-ed25519 …\", \"ssh-rsa …\"; may be given several times"}),
 		Action: func(x *cli.Context) error {
@@ -135,7 +135,7 @@ func (p *program) sayRotated(id, was layout.Identity) {
 	case !was.Sealed():
 		p.warn("what was stored so far stays unencrypted; a new base backup (walship backup), and walship prune when it is old enough, leave nothing of it")
 	default:
-		p.warn("what was stored so far is encrypted to the recipients of before: keep their keys as long as it; an identity_file holds several")
+		p.warn("what was stored so far is encrypted to the recipients of before: keep their keys as long as that is there; an identity_file holds several")
 	}
 }
 

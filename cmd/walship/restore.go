@@ -30,8 +30,8 @@ func (p *program) restoreCommand() *cli.Command {
 			"--start runs the server to the target. walship restore --check is a drill that\n" +
 			"throws the copy away again; for cron.\n\n" +
 			"Exits 0 when all is restored, checked and on stable storage, 18 when the archive\n" +
-			"cannot reach the target, 14 when the backup is damaged, 13 when the folder is not\n" +
-			"empty or lacks space; the other codes are those of walship backup.",
+			"cannot reach the target, 14 when the backup is damaged, 13 when the folder is\n" +
+			"not empty or lacks space; the other codes are those of walship backup.",
 		Flags:  append(append(append(common(), restoreFlags()...), startFlags()...), checkFlags()...),
 		Action: p.restore,
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -21,8 +22,9 @@ import (
 // which there are.
 func (p *program) setupCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "setup",
-		Usage: "set up an archive host, a primary, a standby: see its commands",
+		Name:      "setup",
+		Usage:     "set up an archive host, a primary, a standby: see its commands",
+		ArgsUsage: "COMMAND",
 		Description: "walship setup ssh        key, host key, login, and what the server can promise\n" +
 			"walship setup primary    let a server archive, and be followed\n" +
 			"walship setup standby    make a server that follows\n" +
@@ -176,6 +178,12 @@ func (s *setup) remember(values ...[2]string) error {
 	for _, v := range values {
 		name, value := v[0], v[1]
 		if list, ok := have["archives"]; ok && name == "archive" {
+			if slices.ContainsFunc(there.Archives, func(url string) bool {
+				u, err := transport.ParseURL(url)
+				return err == nil && u.String() == value
+			}) {
+				continue
+			}
 			return transport.WithHint(fmt.Errorf("%w: %s lists several archives, %s", config.ErrConfig, list.Origin, list.Text),
 				"edit the list itself, and leave --archive out")
 		}

@@ -27,7 +27,7 @@ func (p *program) setupSSHCommand() *cli.Command {
 			"Run it as the user that PostgreSQL runs as, again after each step that it\n" +
 			"tells you to do. It logs in with a key of its own, so that the key can be\n" +
 			"confined to SFTP, and keeps it beside walship.toml. With --append-only it\n" +
-			"prints what the archive host needs so that who takes this machine over can\n" +
+			"prints what the archive host needs so that whoever takes this machine over can\n" +
 			"neither change nor remove what is archived, and tries whether that holds.",
 		Flags: append(append(commonBut("append-only"), setupFlags()...),
 			&cli.BoolFlag{Name: "append-only", Usage: "let the key add to the archive and not change or remove what is there: print what the archive host needs for it, and try to break it"},

@@ -35,7 +35,7 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			&cli.StringFlag{Name: "slot", Usage: "replication slot on the primary to use (from 9.4 on)"},
 			&cli.StringFlag{Name: "standby-name", Usage: "how the primary shall call this server (application_name); default the host's name"},
 			&cli.BoolFlag{Name: "archive-cleanup", Usage: "let the standby remove from the archive what its restartpoints and the base backups do not need (archive_cleanup_command); not where another server reads the archive too; --archive-cleanup=false takes it back"},
-			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it shall not be the primary's"},
+			&cli.StringFlag{Name: "port", Usage: "the standby's own port, if it is to differ from the primary's"},
 			&cli.BoolFlag{Name: "from-primary", Usage: "copy from the primary, although the archive has a backup"},
 			&cli.BoolFlag{Name: "rejoin", Usage: "make an old primary follow the one that was promoted in its place"},
 			&cli.BoolFlag{Name: "new-copy", Usage: "with --rejoin: move the old data directory away and copy anew, instead of pg_rewind"},
