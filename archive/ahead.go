@@ -23,9 +23,14 @@ const (
 	aheadEncoding = 4
 
 	// aheadIdle is how long a server may ask for nothing before what has been
-	// uploaded for it and not published is given up; and how old the knowledge
-	// may be that a segment has been published.
-	aheadIdle = time.Minute
+	// uploaded for it and not published is given up: longer than the minute after
+	// which PostgreSQL asks again for what failed three times.
+	aheadIdle = 3 * time.Minute
+
+	// aheadTrust is how old the knowledge may be that a segment has been published.
+	// Where it is older the archive is asked: another disk may have taken the
+	// place of the one that has the segment.
+	aheadTrust = 2 * time.Second
 
 	// lookAgain is how old the list of waiting segments may be.
 	lookAgain = time.Second
@@ -79,6 +84,7 @@ func (a *Ahead) Push(ctx context.Context, data *pgdata.Dir, file, name string, w
 	if l == nil {
 		return p.Push(ctx, data, file, name)
 	}
+	defer l.rest()
 	if j := l.asked(n); j != nil {
 		done, err := l.await(ctx, j, file)
 		if err != nil {
@@ -145,9 +151,19 @@ func (a *Ahead) line(data *pgdata.Dir) *line {
 	}
 	l.mu.Lock()
 	l.data = data
-	l.idle.Reset(aheadIdle)
+	l.calls++
+	l.idle.Stop()
 	l.mu.Unlock()
 	return l
+}
+
+// rest ends a call; without any the line is given up after a while.
+func (l *line) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls--; l.calls == 0 {
+		l.idle.Reset(aheadIdle)
+	}
 }
 
 func (a *Ahead) connection() uint64 {

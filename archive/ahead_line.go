@@ -16,7 +16,7 @@ import (
 // line is what waits for one server's archiver.
 type line struct {
 	a    *Ahead
-	idle *time.Timer // gives up what is not asked for
+	idle *time.Timer // gives up what is not asked for; stands while calls are under way
 
 	mu     sync.Mutex
 	moved  sync.Cond // order or published has changed
@@ -24,6 +24,7 @@ type line struct {
 	order  []walname.Name // what waits, from what is being asked for on
 	looked time.Time      // when order was read
 	jobs   map[walname.Name]*early
+	calls  int // under way
 }
 
 // early is one segment that is pushed ahead.
@@ -55,6 +56,12 @@ func (l *line) asked(n walname.Name) *early {
 	}
 	l.start()
 	return l.jobs[n]
+}
+
+// publishedOn reports whether the job has published its segment, on the connection
+// of that number. line.mu is held.
+func (j *early) publishedOn(connection uint64) bool {
+	return j != nil && j.published && j.pushed.connection == connection
 }
 
 // failure is the error of a job that has ended with one.
@@ -150,7 +157,8 @@ func (l *line) turn(ctx context.Context, j *early) error {
 		}
 		at := slices.Index(l.order, j.name)
 		front := l.order[:max(at, 0)]
-		if at >= 0 && !slices.ContainsFunc(front, func(n walname.Name) bool { return l.jobs[n] == nil || !l.jobs[n].published }) {
+		connection := l.a.connection()
+		if at >= 0 && !slices.ContainsFunc(front, func(n walname.Name) bool { return !l.jobs[n].publishedOn(connection) }) {
 			return nil
 		}
 		l.moved.Wait()
@@ -169,7 +177,7 @@ func (l *line) await(ctx context.Context, j *early, file string) (done bool, err
 	switch {
 	case errors.Is(j.err, transport.ErrUnreachable):
 		return false, j.err // it has had its time
-	case j.err != nil, j.pushed.connection == 0, j.pushed.connection != l.a.connection(), time.Since(j.pushed.at) > aheadIdle:
+	case j.err != nil, j.pushed.connection == 0, j.pushed.connection != l.a.connection(), time.Since(j.pushed.at) > aheadTrust:
 		return false, nil
 	}
 	same, err := j.pushed.is(file)
@@ -184,11 +192,14 @@ func (l *line) await(ctx context.Context, j *early, file string) (done bool, err
 func (l *line) answered(n walname.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// What stands in front of n, if another call has overtaken the archiver, still
+	// waits for its own.
 	if at := slices.Index(l.order, n); at >= 0 {
-		for _, before := range l.order[:at+1] {
-			delete(l.jobs, before)
-		}
-		l.order = l.order[at+1:]
+		l.order = slices.Delete(l.order, at, at+1)
+	}
+	if j := l.jobs[n]; j != nil {
+		j.cancel()
+		delete(l.jobs, n)
 	}
 	l.moved.Broadcast()
 }

@@ -80,7 +80,10 @@ func (p *Pusher) pushAhead(ctx context.Context, data *pgdata.Dir, n walname.Name
 	}
 	confirm := func() error {
 		release()
-		return turn()
+		if err := turn(); err != nil {
+			return err
+		}
+		return f.still(done.identity)
 	}
 	stem := f.cluster.Stem(f.name)
 	look := p.lookup(ctx, f, stem)
@@ -112,6 +115,19 @@ func (p *Pusher) pushAhead(ctx context.Context, data *pgdata.Dir, n walname.Name
 		return done, errNotAhead
 	}
 	return done, nil
+}
+
+// still checks that what lies at the file's path is what was read: a server may
+// have been set back in the meantime.
+func (f *file) still(was identity) error {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotAhead, err)
+	}
+	if id, known := identityOf(info); known && id != was {
+		return errNotAhead
+	}
+	return nil
 }
 
 // identityNow is the open file's identity. sure means that it was last changed

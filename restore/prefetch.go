@@ -24,6 +24,11 @@ const (
 	// for it is given up.
 	prefetchIdle = 30 * time.Second
 
+	// prefetchAtOnce is how many segments are on their way for one server at once,
+	// the next ones first: on a thin line the one that is asked for must not wait
+	// for all of them.
+	prefetchAtOnce = 4
+
 	// historiesAge is how old the list of newer timelines may be that the fork
 	// guard goes by, for a server in archive recovery: it has chosen its timeline
 	// when it started and looks for no other, so that what the guard learns a
@@ -76,6 +81,9 @@ type server struct {
 	last   walname.Segment // that was delivered
 	row    int             // how many were asked for in a row
 	kept   map[walname.Segment]*kept
+	next   []func()                         // loads that have not begun, in order
+	loads  int                              // under way
+	calls  int                              // under way
 	newer  *async.Result[[]walname.History] // for the timeline newerOf
 	asked  time.Time                        // when newer was begun
 	newerT walname.Timeline
@@ -85,6 +93,7 @@ type server struct {
 type kept struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	seg    walname.Segment // whose content it is; set by load
 	err    error
 	data   []byte
 	room   int64
@@ -106,15 +115,24 @@ func (p *Prefetcher) Get(ctx context.Context, r Request, warn func(string), begi
 	if s == nil {
 		return f.Get(ctx, r, begin)
 	}
-	q.newer = s.histories(q).Wait
+	defer s.rest()
+	newer := s.histories(q)
+	q.newer = func() ([]walname.History, error) { return newer.WaitFor(ctx) }
 	if k := s.take(name.Segment); k != nil {
-		defer p.give(k)
+		defer func() {
+			select {
+			case <-k.done:
+				p.give(k)
+			default: // it may stand behind others that hang
+				go p.give(k)
+			}
+		}()
 		select {
 		case <-k.done:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if k.err == nil {
+		if k.err == nil && k.seg == name.Segment {
 			s.delivered(q) // the next ones can be on their way while this one is written
 			if err := q.guardFork(ctx); err != nil {
 				return err
@@ -173,7 +191,21 @@ func (p *Prefetcher) count(fetched, used int) {
 	p.mu.Unlock()
 }
 
+// server is that of the data directory, with one more call under way; nil if the
+// Prefetcher has been closed.
 func (p *Prefetcher) server(data *pgdata.Dir) *server {
+	s := p.known(data)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	s.idle.Stop()
+	return s
+}
+
+func (p *Prefetcher) known(data *pgdata.Dir) *server {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -189,8 +221,16 @@ func (p *Prefetcher) server(data *pgdata.Dir) *server {
 		s.idle = time.AfterFunc(prefetchIdle, s.drop)
 		p.servers[key] = s
 	}
-	s.idle.Reset(prefetchIdle)
 	return s
+}
+
+// rest ends a call; without any what is kept is given up after a while.
+func (s *server) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls--; s.calls == 0 {
+		s.idle.Reset(prefetchIdle)
+	}
 }
 
 // histories are the newer timelines that the fork guard goes by.
@@ -274,12 +314,30 @@ func (s *server) delivered(q *question) {
 		}
 		k := s.p.room(q.size())
 		if k == nil {
-			return
+			break
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		k.cancel = cancel
 		s.kept[at] = k
-		go s.p.load(ctx, k, q, at)
+		seg := at
+		s.next = append(s.next, func() { s.p.load(ctx, k, q, seg) })
+	}
+	s.begin()
+}
+
+// begin begins the next loads, as many as may be under way. s.mu is held.
+func (s *server) begin() {
+	for s.loads < prefetchAtOnce && len(s.next) > 0 {
+		load := s.next[0]
+		s.next = s.next[1:]
+		s.loads++
+		go func() {
+			load()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.loads--
+			s.begin()
+		}()
 	}
 }
 
@@ -353,8 +411,10 @@ func (p *Prefetcher) give(k *kept) {
 // load reads a segment of the archive into memory, and checks it.
 func (p *Prefetcher) load(ctx context.Context, k *kept, asked *question, seg walname.Segment) {
 	defer close(k.done)
-	ctx, cancel := context.WithTimeout(ctx, prefetchIdle)
-	defer cancel()
+	if k.err = ctx.Err(); k.err != nil {
+		return // given up before it began
+	}
+	k.seg = seg
 	f := *p.Fetcher
 	f.Warn = func(string) {}
 	name := walname.Name{Kind: walname.KindSegment, Segment: seg}
@@ -416,6 +476,9 @@ func (s *server) drop() {
 	s.kept = make(map[walname.Segment]*kept)
 	s.row, s.newer = 0, nil
 	s.mu.Unlock()
+	for _, k := range all {
+		k.cancel()
+	}
 	for _, k := range all {
 		s.p.give(k)
 	}

@@ -23,18 +23,21 @@ type SFTP struct {
 	durability Durability
 	dial       func() (*connection, error)
 	redial     bool
+	renew      time.Duration
 	appendOnly bool
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
 	current *link
-	made    uint64    // how many connections have been begun
-	dialed  time.Time // when the last one was
+	next    *link  // that takes its place when it stands; nil if none is on its way
+	made    uint64 // how many connections have been begun
 }
 
 // link is a connection that is being made or has been.
 type link struct {
-	done chan struct{} // closed when the fields below are set
+	number uint64
+	dialed time.Time
+	done   chan struct{} // closed when the fields below are set
 	*connection
 	err error
 }
@@ -43,7 +46,7 @@ type link struct {
 // ctx bounds the life of the store: when it ends, so do its connections.
 func OpenSFTP(ctx context.Context, u URL, o SSH, d Durability) *SFTP {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial, appendOnly: o.AppendOnly}
+	s := &SFTP{url: u, durability: d, cancel: cancel, redial: o.Redial, renew: o.Renew, appendOnly: o.AppendOnly}
 	s.dial = func() (*connection, error) { return dialSFTP(ctx, u, o) }
 	s.current = s.connect()
 	return s
@@ -70,7 +73,7 @@ func (s *SFTP) Connection() uint64 {
 	select {
 	case <-s.current.done:
 		if s.current.connection != nil && s.current.dead() == nil {
-			return s.made
+			return s.current.number
 		}
 	default:
 	}
@@ -89,15 +92,14 @@ func (s *SFTP) Quiet() time.Duration {
 		}
 		return s.current.quiet()
 	default:
-		return time.Since(s.dialed)
+		return time.Since(s.current.dialed)
 	}
 }
 
 // connect dials in the background.
 func (s *SFTP) connect() *link {
 	s.made++
-	s.dialed = time.Now()
-	l := &link{done: make(chan struct{})}
+	l := &link{number: s.made, dialed: time.Now(), done: make(chan struct{})}
 	go func() {
 		l.connection, l.err = s.dial()
 		if l.err != nil {
@@ -106,6 +108,25 @@ func (s *SFTP) connect() *link {
 		close(l.done)
 	}()
 	return l
+}
+
+// renewed puts a new link in the place of an old one, if it comes to stand. The
+// old one ends with what has begun on it.
+func (s *SFTP) renewed(old, made *link) {
+	<-made.done
+	s.mu.Lock()
+	s.next = nil
+	unused := made
+	switch {
+	case made.connection == nil:
+		old.dialed = time.Now() // and is tried again as late
+	case s.current == old:
+		s.current, unused = made, old
+	}
+	s.mu.Unlock()
+	if unused.connection != nil {
+		unused.retire()
+	}
 }
 
 // dialError is a login that failed. It keeps its classes but those of files: a
@@ -136,6 +157,9 @@ func (s *SFTP) session(ctx context.Context) (*session, error) {
 		if dead || l.connection == nil && s.redial {
 			l = s.connect()
 			s.current = l
+		} else if s.renew > 0 && s.next == nil && time.Since(l.dialed) > s.renew {
+			s.next = s.connect()
+			go s.renewed(l, s.next)
 		}
 	default:
 	}

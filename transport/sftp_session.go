@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -19,6 +20,7 @@ import (
 // as an fsync, holds up no other, and a long link carries more. It ends as one.
 type connection struct {
 	silence time.Duration
+	began   time.Time
 	dial    func() (*wire, error) // one more
 
 	// openSSH: the server is OpenSSH's own, which works on the requests of a
@@ -33,6 +35,10 @@ type connection struct {
 
 	mostSessions, mostWires int // so many it may have: less where the server gives no more
 }
+
+// wireWindow is how long after a connection was made it may log in once more:
+// later, something else may lie where the first login finds the archive.
+const wireWindow = time.Minute
 
 // wire is one login to the server.
 type wire struct {
@@ -91,7 +97,7 @@ func (s *session) hold() {
 func (c *connection) add() {
 	c.mu.Lock()
 	on := slices.MinFunc(c.wires, func(a, b *wire) int { return a.count - b.count })
-	another := len(c.wires) < c.mostWires
+	another := len(c.wires) < c.mostWires && time.Since(c.began) < wireWindow
 	c.mu.Unlock()
 	var own *wire
 	if another {
@@ -100,7 +106,7 @@ func (c *connection) add() {
 			on = own
 		}
 	}
-	client, err := startSFTP(context.Background(), on.client, c.silence)
+	client, err := startSFTP(context.Background(), on.client, c.silence, own != nil)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,6 +176,24 @@ func (s *SFTP) KeepAlive(ctx context.Context) {
 	}
 }
 
+// retire closes the connection when nothing is done on it any more.
+func (c *connection) retire() {
+	for end := time.Now().Add(retireLimit); c.busy() && c.dead() == nil && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	c.close()
+}
+
+// retireLimit is how long what has begun on a connection may take when it is
+// replaced.
+const retireLimit = 5 * time.Minute
+
+func (c *connection) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opening || slices.ContainsFunc(c.sessions, func(s *session) bool { return s.busy > 0 })
+}
+
 func (c *connection) close() {
 	c.mu.Lock()
 	c.closed = true
@@ -201,7 +225,7 @@ func dialSFTP(ctx context.Context, u URL, o SSH) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	first, err := startSFTP(ctx, w.client, o.silence())
+	first, err := startSFTP(ctx, w.client, o.silence(), true)
 	if err != nil {
 		w.close()
 		return nil, WithHint(
@@ -209,7 +233,7 @@ func dialSFTP(ctx context.Context, u URL, o SSH) (*connection, error) {
 			`the archive host's log says why; see whether its sshd_config has the line "Subsystem sftp internal-sftp", and whether a ChrootDirectory and all folders above it belong to root and only root can write to them`)
 	}
 	w.count = 1
-	c := &connection{silence: o.silence(), dial: dial, mostSessions: max(1, o.Sessions, o.Connections), mostWires: max(1, o.Connections), wires: []*wire{w}}
+	c := &connection{silence: o.silence(), began: time.Now(), dial: dial, mostSessions: max(1, o.Sessions, o.Connections), mostWires: max(1, o.Connections), wires: []*wire{w}}
 	// Behind an OpenSSH server there may be another's SFTP server; none other
 	// has been seen to announce all of these. An account that may not rename is
 	// not told of posix-rename.
@@ -220,8 +244,14 @@ func dialSFTP(ctx context.Context, u URL, o SSH) (*connection, error) {
 	return c, nil
 }
 
-func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration) (*sftpclient.Client, error) {
-	stop := time.AfterFunc(silence, func() { client.Close() })
+// startSFTP opens a session. Until it stands, an alone one takes the login with it
+// when it fails, and one beside others nothing but itself.
+func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration, alone bool) (*sftpclient.Client, error) {
+	stop := time.AfterFunc(silence, func() {
+		if alone {
+			client.Close()
+		}
+	})
 	channel, requests, err := client.OpenChannel("session", nil)
 	if !stop.Stop() && err != nil {
 		err = fmt.Errorf("%w for %v", sftpclient.ErrSilent, silence)
@@ -234,14 +264,27 @@ func startSFTP(ctx context.Context, client *ssh.Client, silence time.Duration) (
 	if _, err := channel.SendRequest("subsystem", false, ssh.Marshal(struct{ Name string }{"sftp"})); err != nil {
 		return nil, err
 	}
-	return sftpclient.New(ctx, sftpChannel{channel, client}, silence)
+	c := &sftpChannel{Channel: channel, conn: client}
+	c.stands.Store(alone)
+	s, err := sftpclient.New(ctx, c, silence)
+	if err == nil {
+		c.stands.Store(true)
+	}
+	return s, err
 }
 
-// sftpChannel closes the whole connection with the session: a channel alone
-// cannot be closed when the peer is dead.
+// sftpChannel closes the whole login with the session: a channel alone cannot be
+// closed when the peer is dead.
 type sftpChannel struct {
 	ssh.Channel
-	conn io.Closer
+	conn   io.Closer
+	stands atomic.Bool // before that it closes nothing but itself
 }
 
-func (c sftpChannel) Close() error { return c.conn.Close() }
+func (c *sftpChannel) Close() error {
+	if c.stands.Load() {
+		return c.conn.Close()
+	}
+	go c.Channel.Close()
+	return nil
+}

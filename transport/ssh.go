@@ -42,6 +42,12 @@ type SSH struct {
 	// that could not be made. Without it the first failure is all operations'.
 	Redial bool
 
+	// Renew is how old a store's connection may become before a new one takes its
+	// place, in the background, as soon as it stands. An old login may see what
+	// a new one does not: with a ChrootDirectory, a disk that another has been
+	// mounted over. 0: it lasts as long as the store.
+	Renew time.Duration
+
 	// AppendOnly: the account may add and not change or remove, and shall not
 	// be able to even where the server would let it. A store makes its files
 	// read-only from the first, as nothing can be changed about them later, and

@@ -120,8 +120,10 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 		r.Silence = c.Silence
 	}
 	var err error
-	if r.Path, err = filepath.Abs(r.Path); err != nil {
-		return answer, false
+	if r.Kind == kindPush { // the agent opens it; what a fetch is asked for goes by the path as it is
+		if r.Path, err = filepath.Abs(r.Path); err != nil {
+			return answer, false
+		}
 	}
 	if r.Place, err = agent.Place(r.Data); err != nil {
 		return answer, false
@@ -130,7 +132,7 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	answer, err = agent.Call(ctx, folder, r, file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		_ = startAgent(c, folder) // why it does not start, its log says
+		_ = startAgent(c, folder) // why it does not start, its log says, and walship check
 		return answer, false
 	case err != nil || answer.Code == exitOK && !answer.Done || !final(answer, hasty):
 		return answer, false

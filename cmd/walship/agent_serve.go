@@ -26,6 +26,10 @@ const (
 	// a login (MaxSessions), and more than these carry no more.
 	agentSessions = 4
 
+	// agentRenew is how old a login may become. What stands on the archive host in
+	// the place of the archive, an old login to a chroot does not see.
+	agentRenew = 5 * time.Minute
+
 	// agentKeepAlive is how often an agent that has nothing to do asks the archive
 	// for a sign of life: less than what firewalls and storage boxes take for idle.
 	agentKeepAlive = 20 * time.Second
@@ -64,7 +68,7 @@ func newWorker(ctx context.Context, conf *config.Config, key string, log *agentL
 	if err != nil {
 		return nil, err
 	}
-	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections})
+	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections, Renew: agentRenew})
 	if err != nil {
 		return nil, err
 	}
@@ -154,12 +158,14 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 }
 
 // hurry ends a call once the archive has said nothing for the time silence,
-// which may be less than what the shared connection is allowed.
+// which may be less than what the shared connection is allowed. What others have
+// waited for before the call began does not count: that may be one slow fsync.
 func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (stop func()) {
 	if w.remote == nil || silence <= 0 || silence >= silencePatient {
 		return func() {}
 	}
 	done := make(chan struct{})
+	began := time.Now()
 	go func() {
 		for {
 			select {
@@ -167,7 +173,7 @@ func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (s
 			case <-done:
 				return
 			}
-			if w.remote.Quiet() >= silence {
+			if min(w.remote.Quiet(), time.Since(began)) >= silence {
 				cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
 				return
 			}

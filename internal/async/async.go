@@ -2,6 +2,8 @@
 // whoever waits for it.
 package async
 
+import "context"
+
 // Result is the outcome of a function that runs in the background. It may be
 // waited for by several goroutines.
 type Result[T any] struct {
@@ -24,6 +26,22 @@ func Go[T any](run func() (T, error)) *Result[T] {
 func (r *Result[T]) Wait() (T, error) {
 	<-r.done
 	return r.value, r.err
+}
+
+// WaitFor is Wait as long as ctx lasts; then the error is ctx's cause.
+func (r *Result[T]) WaitFor(ctx context.Context) (T, error) {
+	select {
+	case <-r.done:
+		return r.value, r.err
+	default:
+	}
+	select {
+	case <-r.done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
 }
 
 // Done is closed once run has returned.
