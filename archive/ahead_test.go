@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -168,6 +169,13 @@ func TestAheadStale(t *testing.T) {
 			a.connection.Add(1)
 			return ErrArchive
 		},
+		"another disk behind the same connection": func(a *archiver, name string) error {
+			if err := a.store.Remove(t.Context(), a.stem(name)+".zst"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(aheadTrust + 100*time.Millisecond)
+			return nil
+		},
 		"no connection": func(a *archiver, name string) error {
 			if err := a.store.Remove(t.Context(), a.stem(name)+".zst"); err != nil {
 				t.Fatal(err)
@@ -200,6 +208,90 @@ func TestAheadStale(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A call for a later segment that comes to its end while the archiver's is under
+// way lets nothing pass that.
+func TestAheadOvertaken(t *testing.T) {
+	a := newArchiver(t, stored.Zstd, 6)
+	old()
+	reached := map[string]chan struct{}{a.names[0]: make(chan struct{}), a.names[1]: make(chan struct{})}
+	goOn := map[string]chan struct{}{a.names[0]: make(chan struct{}), a.names[1]: make(chan struct{})}
+	var once [2]sync.Once
+	a.store.Hook(func(step storetest.Step) storetest.Fault {
+		for i := range 2 {
+			if name := a.names[i]; step.Op == "put.publish" && strings.HasPrefix(step.Name, a.stem(name)+".") {
+				once[i].Do(func() { close(reached[name]); <-goOn[name] })
+			}
+		}
+		return storetest.Fault{}
+	})
+	handed := make(chan error, 2)
+	go func() { handed <- a.hand(a.names[1]) }() // somebody's own
+	<-reached[a.names[1]]
+	go func() { handed <- a.hand(a.names[0]) }() // the archiver's
+	<-reached[a.names[0]]
+	close(goOn[a.names[1]])
+	if err := <-handed; err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	if _, there := a.store.Bytes(a.stem(a.names[2]) + ".zst"); there {
+		t.Errorf("%s is published before %s", a.names[2], a.names[0])
+	}
+	close(goOn[a.names[0]])
+	if err := <-handed; err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range a.names {
+		if err := a.hand(name); err != nil {
+			t.Fatal(err)
+		}
+		a.holds(a.stem(name), a.contents[name])
+		a.done(name)
+	}
+	a.ahead.mu.Lock()
+	defer a.ahead.mu.Unlock()
+	for _, l := range a.ahead.lines {
+		if len(l.jobs) > 0 {
+			t.Errorf("left under way: %v", l.jobs)
+		}
+	}
+	if left := leftovers(a.store); left != nil {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// What was uploaded before the server was set back is not published after.
+func TestAheadSetBack(t *testing.T) {
+	a := newArchiver(t, stored.Zstd, 4)
+	old()
+	foreign := slices.Clone(a.contents[a.names[1]])
+	foreign[30]++ // of the system identifier
+	path := func(name string) string { return filepath.Join(a.data.WALDir(), name) }
+	write(t, path(a.names[1]), foreign)
+	if err := a.hand(a.names[0]); err != nil {
+		t.Fatal(err)
+	}
+	a.done(a.names[0])
+	if err := a.hand(a.names[1]); !errors.Is(err, ErrRefused) {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // the next one waits for its turn
+
+	write(t, path(a.names[1]), a.contents[a.names[1]])
+	a.contents[a.names[2]] = changed(a.contents[a.names[2]])
+	if err := os.Rename(path(a.names[2]), path("before")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path(a.names[2]), a.contents[a.names[2]])
+	for _, name := range a.names[1:] {
+		if err := a.hand(name); err != nil {
+			t.Fatal(err)
+		}
+		a.holds(a.stem(name), a.contents[name])
+		a.done(name)
 	}
 }
 
