@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	heedSignals()
 	// Most of a test's time is waiting for servers, not work.
-	must(nil, flag.Set("test.parallel", "6"))
+	must(nil, flag.Set("test.parallel", "8"))
 	m.Run()
 }
 

@@ -49,20 +49,20 @@ type Cluster struct {
 	server *process // nil before the first start
 }
 
-// New makes a cluster with initdb and does not start it. Syncs are off, so it
+// New makes a cluster as initdb does and does not start it. Syncs are off, so it
 // is quick and would not survive a power cut. It is stopped and removed when
 // the test ends.
 func New(t TB, o Options) *Cluster {
 	t.Helper()
 	c := place(t, o.Major, o.Env, o.Base)
-	args := []string{"-D", c.Data, "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"}
+	args := []string{"-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"}
 	if o.SegmentMB != 0 && (o.SegmentMB != 16 || c.Major > 10) {
 		args = append(args, fmt.Sprintf("--wal-segsize=%d", o.SegmentMB))
 	}
 	if o.Checksums {
 		args = append(args, "-k")
 	}
-	if _, err := c.Run("initdb", append(args, o.Args...)...); err != nil {
+	if err := c.initdb(append(args, o.Args...)); err != nil {
 		t.Fatalf("%v", err)
 	}
 	size := max(o.SegmentMB, 16)

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -100,15 +101,22 @@ func As(cmd *exec.Cmd) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
+// reached are the folders of installs that are reachable in their place.
+var reached sync.Map
+
 // reachable returns the install where the server's user can execute it: in its
 // place or, for one under root's closed home, as a copy in folder.
 func reachable(in Install, folder string) (Install, error) {
+	if _, ok := reached.Load(in.Bin); ok {
+		return in, nil
+	}
 	cmd, err := As(exec.Command(filepath.Join(in.Bin, "postgres"), "--version"))
 	if err != nil {
 		return in, err
 	}
 	cmd.Dir = "/"
 	if _, err := run(cmd); err == nil {
+		reached.Store(in.Bin, true)
 		return in, nil
 	}
 	copied := filepath.Join(folder, "pg")

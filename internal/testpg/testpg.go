@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -108,7 +109,22 @@ func repository() (string, bool) {
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
+// inspected are the installs that inspect has found, by folder: to ask a server
+// for its version costs more than most queries, and tests find it again and again.
+var inspected sync.Map
+
 func inspect(bin string) (Install, error) {
+	if in, ok := inspected.Load(bin); ok {
+		return in.(Install), nil
+	}
+	in, err := ask(bin)
+	if err == nil {
+		inspected.Store(bin, in)
+	}
+	return in, err
+}
+
+func ask(bin string) (Install, error) {
 	out, err := exec.Command(filepath.Join(bin, "postgres"), "--version").Output()
 	if err != nil {
 		return Install{}, err
