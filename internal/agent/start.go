@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // maxLog is the size in bytes from which on the log of agents that were started
@@ -14,7 +16,7 @@ const maxLog = 1 << 20
 // Start starts an agent in the background and does not wait for it: this program
 // with the arguments, the environment env, a session of its own, the root as its
 // folder, and no descriptor of ours. What it says goes to agent.log in the folder.
-func Start(folder string, arguments, env []string) error {
+func Start(folder string, arguments, env []string) (err error) {
 	if err := private(folder, true); err != nil {
 		return err
 	}
@@ -31,6 +33,11 @@ func Start(folder string, arguments, env []string) error {
 		return err
 	}
 	defer log.Close()
+	defer func() {
+		if err != nil {
+			fmt.Fprintf(log, "walship: %s no agent could be started: %v\n", time.Now().Format(time.DateTime), err)
+		}
+	}()
 	if err := keepFromChildren(); err != nil {
 		return err
 	}
