@@ -285,6 +285,6 @@ func (c *sftpChannel) Close() error {
 	if c.stands.Load() {
 		return c.conn.Close()
 	}
-	go c.Channel.Close()
+	go func() { _ = c.Channel.Close() }()
 	return nil
 }
