@@ -35,7 +35,7 @@ func Start(folder string, arguments, env []string) (err error) {
 	defer log.Close()
 	defer func() {
 		if err != nil {
-			fmt.Fprintf(log, "walship: %s no agent could be started: %v\n", time.Now().Format(time.DateTime), err)
+			_, _ = fmt.Fprintf(log, "walship: %s no agent could be started: %v\n", time.Now().Format(time.DateTime), err)
 		}
 	}()
 	if err := keepFromChildren(); err != nil {
