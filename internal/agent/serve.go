@@ -90,6 +90,9 @@ func (s *Server) Serve(ctx context.Context, idle, drain time.Duration) error {
 	for {
 		conn, err := s.listener.AcceptUnix()
 		if ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close()
+			}
 			break
 		}
 		if err != nil { // out of descriptors, mostly
@@ -106,6 +109,7 @@ func (s *Server) Serve(ctx context.Context, idle, drain time.Duration) error {
 			s.serve(work, conn)
 		}()
 	}
+	_ = s.listener.Close() // at the latest now, while nobody else can have made a socket of the name
 	done := make(chan struct{})
 	go func() { s.running.Wait(); close(done) }()
 	select {
