@@ -72,7 +72,7 @@ func (p *process) wait(limit time.Duration) bool {
 func run(cmd *exec.Cmd) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	p, err := start(cmd)
 	if err != nil {
 		return "", err
