@@ -28,8 +28,8 @@ const (
 	aheadIdle = 3 * time.Minute
 
 	// aheadTrust is how old the knowledge may be that a segment has been published.
-	// Where it is older the archive is asked: another disk may have taken the
-	// place of the one that has the segment.
+	// Where it is older the archive is asked for its record of the segment: another
+	// disk may have taken the place of the one that has it.
 	aheadTrust = 2 * time.Second
 
 	// lookAgain is how old the list of waiting segments may be.
@@ -86,7 +86,7 @@ func (a *Ahead) Push(ctx context.Context, data *pgdata.Dir, file, name string, w
 	}
 	defer l.rest()
 	if j := l.asked(n); j != nil {
-		done, err := l.await(ctx, j, file)
+		done, err := l.await(ctx, data, j, file)
 		if err != nil {
 			return err
 		}

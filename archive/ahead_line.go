@@ -168,7 +168,7 @@ func (l *line) turn(ctx context.Context, j *early) error {
 // await waits for the job of the file that is being asked for. done means that
 // this very content is in the archive, on stable storage; without it and without
 // an error the call has to push the file itself.
-func (l *line) await(ctx context.Context, j *early, file string) (done bool, err error) {
+func (l *line) await(ctx context.Context, data *pgdata.Dir, j *early, file string) (done bool, err error) {
 	select {
 	case <-j.done:
 	case <-ctx.Done():
@@ -177,12 +177,15 @@ func (l *line) await(ctx context.Context, j *early, file string) (done bool, err
 	switch {
 	case errors.Is(j.err, transport.ErrUnreachable):
 		return false, j.err // it has had its time
-	case j.err != nil, j.pushed.connection == 0, j.pushed.connection != l.a.connection(), time.Since(j.pushed.at) > aheadTrust:
+	case j.err != nil, j.pushed.connection == 0, j.pushed.connection != l.a.connection():
 		return false, nil
 	}
 	same, err := j.pushed.is(file)
 	if !same || err != nil {
 		return false, nil // what is wrong with the file, the push says
+	}
+	if time.Since(j.pushed.at) > aheadTrust && !l.a.Pusher.confirms(ctx, data, file, j) {
+		return false, nil
 	}
 	l.a.count(0, 1)
 	return true, nil

@@ -46,6 +46,24 @@ func (p pushed) is(path string) (bool, error) {
 	return err == nil && sum == p.sum, err
 }
 
+// confirms reports whether the archive is still this cluster's and holds what the
+// job has published, by the archive's own record. The file at path is known to be
+// the one that was pushed.
+func (p *Pusher) confirms(ctx context.Context, data *pgdata.Dir, path string, j *early) bool {
+	f, err := openFile(data, path, j.name.String())
+	if err != nil {
+		return false
+	}
+	defer f.close()
+	f.known = &j.pushed.sum
+	look := p.lookup(ctx, f, f.cluster.Stem(f.name))
+	if _, err := look.form(); err != nil {
+		return false
+	}
+	found, _, err := p.compare(ctx, f, look, false)
+	return err == nil && found == same
+}
+
 // errNotAhead says that a file is the archiver's to hand over.
 var errNotAhead = errors.New("not to be pushed ahead")
 

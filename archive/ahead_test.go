@@ -211,6 +211,32 @@ func TestAheadStale(t *testing.T) {
 	}
 }
 
+// What was published a while ago is asked for of the archive, and needs no second
+// push, nor to be read again.
+func TestAheadOld(t *testing.T) {
+	for _, codec := range []stored.Codec{stored.Zstd, stored.Gzip, stored.Plain} {
+		a := newArchiver(t, codec, 3)
+		old()
+		if err := a.hand(a.names[0]); err != nil {
+			t.Fatal(err)
+		}
+		a.done(a.names[0])
+		for deadline := time.Now().Add(time.Minute); a.ahead.Stats().Published < 2 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(aheadTrust + 100*time.Millisecond)
+		a.store.Hook(func(step storetest.Step) storetest.Fault {
+			if strings.HasPrefix(step.Op, "put.") {
+				t.Errorf("%s: %+v", codec, step)
+			}
+			return storetest.Fault{}
+		})
+		if err := a.hand(a.names[1]); err != nil || a.ahead.Stats().Used != 1 {
+			t.Errorf("%s: %v, %+v", codec, err, a.ahead.Stats())
+		}
+	}
+}
+
 // A call for a later segment that comes to its end while the archiver's is under
 // way lets nothing pass that.
 func TestAheadOvertaken(t *testing.T) {

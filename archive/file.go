@@ -32,6 +32,7 @@ type file struct {
 	geometry walname.Geometry // zero without data and header
 	header   walpage.Header   // of a segment or partial segment
 	version  string           // of PostgreSQL, "" if it is not known
+	known    *[32]byte        // SHA-256 of the content, nil if it has to be read for it
 }
 
 // openFile opens the file and learns which cluster it belongs to. It checks no
@@ -171,6 +172,9 @@ func (f *file) history() (walname.History, error) {
 
 // sum is the SHA-256 of the content.
 func (f *file) sum() (sum [32]byte, err error) {
+	if f.known != nil {
+		return *f.known, nil
+	}
 	h := sha256.New()
 	if _, err := io.Copy(h, f.source()); err != nil {
 		return sum, fmt.Errorf("%w: %w", ErrLocal, err)

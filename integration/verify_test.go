@@ -3,6 +3,7 @@ package integration_test
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -49,7 +50,10 @@ func TestVerify(t *testing.T) {
 	t.Run("command", func(t *testing.T) { verifyCommand(t, s.copied(t), c, backups) })
 }
 
-// Of 1,000 random single faults in an archive that real servers have made, each
+// verifyFaults is how many faults TestVerify tries: 1,000 take three minutes.
+var verifyFaults = flag.Int("verify-faults", 300, "how many single faults TestVerify makes in an archive")
+
+// Of random single faults in an archive that real servers have made, each
 // is found, and none is reported where there is none; the command's exit code
 // says so, over SFTP too.
 func verifyFindsEveryFault(t *testing.T, s *site) {
@@ -82,7 +86,7 @@ func verifyFindsEveryFault(t *testing.T, s *site) {
 	r := rand.New(rand.NewPCG(3, 4))
 	store := transport.NewLocal(s.root, transport.Full)
 	done, harmless := map[string]int{}, 0
-	for n := 0; n < 1000; {
+	for n := 0; n < *verifyFaults; {
 		// Reading a backup takes longer than reading all WAL: every tenth fault.
 		files, scope := wal, archive.Scope{WAL: true}
 		if n%10 == 0 {
