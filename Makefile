@@ -57,7 +57,7 @@ faults: ## N random histories from SEED on, against an archive that misbehaves
 
 bench: ## push, fetch, backup and restore against scp, rsync, zstd | ssh and pg_basebackup
 	scripts/deps bench
-	go test -tags bench -count=1 -v -timeout 30m ./integration/bench
+	go test -tags bench -count=1 -v -timeout 90m ./integration/bench
 
 test-versions: ## push, fetch, failover, backup and restore on PostgreSQL 10 to 18, from npm
 	scripts/deps test

@@ -32,6 +32,9 @@ func TestSoak(t *testing.T) {
 	s.through(proxy.Addr())
 	s.withAgent()
 	primary := newPrimary(t, s, testpg.Options{SegmentMB: 1, Conf: map[string]string{"archive_timeout": "5s", "wal_keep_size": "64MB"}})
+	if out, err := primary.Pgbench("-i", "-q"); err != nil {
+		t.Fatal(out, err)
+	}
 	standby := follow(t, s, backup(t, primary, false), primary)
 
 	troubles := []struct {
