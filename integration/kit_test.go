@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -286,6 +287,12 @@ func newPrimary(t testing.TB, s *site, o testpg.Options) *testpg.Cluster {
 func backup(t testing.TB, c *testpg.Cluster, wal bool) string {
 	t.Helper()
 	into := filepath.Join(c.Base, "backup")
+	for n := 2; ; n++ { // the server may have had one taken before
+		if _, err := os.Lstat(into); err != nil {
+			break
+		}
+		into = filepath.Join(c.Base, "backup"+strconv.Itoa(n))
+	}
 	must(t, c.BaseBackup(into, wal))
 	return into
 }

@@ -16,6 +16,9 @@ import (
 // pg_basebackup's where that belongs to the server's version, else a copy
 // between PostgreSQL's backup functions.
 func (c *Cluster) BaseBackup(into string, wal bool) error {
+	if _, err := os.Lstat(into); err == nil { // cp would copy into it
+		return fmt.Errorf("base backup: %s exists", into)
+	}
 	if executable(filepath.Join(c.Bin, "pg_basebackup")) {
 		method := map[bool]string{true: "stream", false: "none"}[wal]
 		_, err := c.Run("pg_basebackup", "-D", into, "-X", method, "-c", "fast", "--no-sync")
