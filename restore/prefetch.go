@@ -183,7 +183,7 @@ func (p *Prefetcher) give(k *kept) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held -= k.room
-	same := len(p.spare) == 0 || cap(p.spare[0]) == cap(k.data)
+	same := cap(k.data) > 0 && (len(p.spare) == 0 || cap(p.spare[0]) == cap(k.data)) // none if it was given up before it began
 	if same && p.held+int64(len(p.spare)+1)*k.room <= p.Memory && !p.closed {
 		p.spare = append(p.spare, k.data[:0])
 	}

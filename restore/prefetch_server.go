@@ -28,7 +28,7 @@ type server struct {
 	next   []func()                         // loads that have not begun, in order
 	loads  int                              // under way
 	calls  int                              // under way
-	newer  *async.Result[[]walname.History] // for the timeline newerOf
+	newer  *async.Result[[]walname.History] // for the timeline newerT
 	asked  time.Time                        // when newer was begun
 	newerT walname.Timeline
 }
