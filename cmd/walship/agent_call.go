@@ -132,7 +132,7 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	answer, err = agent.Call(ctx, folder, r, file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		_ = startAgent(c, folder) // why it does not start, its log says, and walship check
+		_ = startAgent(c, folder) // why it does not start, its log says
 		return answer, false
 	case err != nil || answer.Code == exitOK && !answer.Done || !final(answer, hasty):
 		return answer, false
