@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"walship/internal/async"
+	"walship/internal/hugepage"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -204,6 +205,7 @@ func (p *Prefetcher) load(ctx context.Context, k *kept, asked *question, seg wal
 	r.Name = name.String()
 	if cap(k.data) == 0 {
 		k.data = make([]byte, 0, k.room)
+		hugepage.Advise(k.data[:k.room])
 	}
 	q := f.question(ctx, r, name, asked.cluster, func() (io.Writer, error) {
 		k.data = k.data[:0]

@@ -110,7 +110,7 @@ func (s *SFTP) probeFile(ctx context.Context, c *session, name string, p *Promis
 	if err != nil {
 		return s.why(ctx, c, err)
 	}
-	w := h.Writer(ctx, 0)
+	w := h.Writer(ctx)
 	_, err = w.WriteAt([]byte("walship tries out what this server can do\n"), 0)
 	if err == nil {
 		err = w.Flush()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"time"
 
 	"walship/internal/fault"
 	"walship/transport/internal/sftpclient"
@@ -76,7 +75,7 @@ func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) (ex
 	temp := tempName(name)
 	folder := s.openFolder(c, path.Dir(name))
 	defer folder.close()
-	file, trip, err := s.create(ctx, c, temp)
+	file, err := s.create(ctx, c, temp)
 	made, published := err == nil || isLost(err), false
 	defer func() {
 		if !made || published || s.appendOnly {
@@ -95,7 +94,7 @@ func (s *SFTP) put(ctx context.Context, c *session, name string, src Source) (ex
 		file.Close()
 		return false, err
 	}
-	if err := s.fill(ctx, c, file, trip, src.Write); err != nil {
+	if err := s.fill(ctx, c, file, src.Write); err != nil {
 		return false, err
 	}
 	fault.At("put.synced")
@@ -131,22 +130,20 @@ func (s *SFTP) promises(c *session) error {
 }
 
 // create opens the temporary file, making its folder if need be.
-func (s *SFTP) create(ctx context.Context, c *session, temp string) (*sftpclient.Handle, time.Duration, error) {
+func (s *SFTP) create(ctx context.Context, c *session, temp string) (*sftpclient.Handle, error) {
 	const flags = sftpclient.Write | sftpclient.Create | sftpclient.Excl
-	sent := time.Now()
 	file, err := c.Open(s.path(temp), flags, s.fileMode()).Handle(ctx)
-	trip := time.Since(sent)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = s.makeFolder(ctx, c, path.Dir(temp)); err == nil {
 			file, err = c.Open(s.path(temp), flags, s.fileMode()).Handle(ctx)
 		}
 	}
-	return file, trip, s.why(ctx, c, err)
+	return file, s.why(ctx, c, err)
 }
 
 // fill writes the file, syncs and closes it, and waits for all of it.
-func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, trip time.Duration, write func(io.WriterAt) error) error {
-	w := file.Writer(ctx, trip)
+func (s *SFTP) fill(ctx context.Context, c *session, file *sftpclient.Handle, write func(io.WriterAt) error) error {
+	w := file.Writer(ctx)
 	err := write(w)
 	fault.At("put.written")
 	if err != nil || !c.openSSH {

@@ -41,7 +41,7 @@ func (s *SFTP) replace(ctx context.Context, c *session, name string, content []b
 	temp := tempName(name)
 	folder := s.openFolder(c, path.Dir(name))
 	defer folder.close()
-	file, trip, err := s.create(ctx, c, temp)
+	file, err := s.create(ctx, c, temp)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *SFTP) replace(ctx context.Context, c *session, name string, content []b
 		file.Close()
 		return err
 	}
-	if err := s.fill(ctx, c, file, trip, func(w io.WriterAt) error {
+	if err := s.fill(ctx, c, file, func(w io.WriterAt) error {
 		_, err := w.WriteAt(content, 0)
 		return err
 	}); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"walship/internal/agent"
 	"walship/internal/config"
+	"walship/internal/hugepage"
 	"walship/transport"
 )
 
@@ -22,6 +23,9 @@ const agentIdle = 10 * time.Minute
 // agentMemory is what the agent should need at most besides what it keeps for
 // recovering servers, in bytes: from there on the garbage collector works harder.
 const agentMemory = 96 << 20
+
+// agentHeap is about what the segments need that are under way at once, in bytes.
+const agentHeap = 64 << 20
 
 func (p *program) agentCommand() *cli.Command {
 	return &cli.Command{
@@ -98,6 +102,7 @@ func (p *program) serveAgent(ctx context.Context, conf *config.Config, idle time
 		return fmt.Errorf("%w: %w", errLocalFile, err)
 	}
 	debug.SetMemoryLimit(conf.Prefetch + agentMemory)
+	hugepage.Heap(agentHeap)
 	if w, err = newWorker(ctx, conf, key, log, idle, stop); err != nil {
 		return err
 	}

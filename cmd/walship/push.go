@@ -9,7 +9,11 @@ import (
 	"walship/archive"
 	"walship/internal/config"
 	"walship/internal/fault"
+	"walship/internal/hugepage"
 )
+
+// pushHeap is about what a push needs for the pieces that it compresses, in bytes.
+const pushHeap = 16 << 20
 
 func (p *program) pushCommand() *cli.Command {
 	return &cli.Command{
@@ -104,6 +108,7 @@ func (p *program) pushersTo(ctx context.Context, conf *config.Config, silence ti
 	if err != nil {
 		return nil, nil, err
 	}
+	hugepage.Heap(pushHeap)
 	all, done, err := openEach(ctx, conf, silence)
 	if err != nil {
 		return nil, nil, err

@@ -29,8 +29,7 @@ const ahead = 8 << 20
 type Encoding struct {
 	codec  Codec
 	cancel context.CancelFunc
-	pieces chan chan piece // in the order of the content
-	raw    sync.Pool
+	pieces chan chan piece     // in the order of the content
 	room   *semaphore.Weighted // bytes of ahead
 
 	// set before pieces is closed
@@ -43,6 +42,9 @@ type Encoding struct {
 // next to nothing.
 const maxPieces = 64
 
+// rawPieces are buffers of pieceSize bytes.
+var rawPieces = sync.Pool{New: func() any { b := make([]byte, pieceSize); return &b }}
+
 type piece struct {
 	data []byte
 	err  error
@@ -54,25 +56,24 @@ type piece struct {
 func Encode(src io.Reader, codec Codec, limit int64) *Encoding {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Encoding{codec: codec, cancel: cancel, pieces: make(chan chan piece, maxPieces), room: semaphore.NewWeighted(ahead)}
-	e.raw.New = func() any { b := make([]byte, pieceSize); return &b }
 	go e.run(ctx, src, limit)
 	return e
 }
 
 func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 	defer close(e.pieces)
-	compress, done, err := e.codec.inner().compressor()
+	compress, err := e.codec.inner().compressor()
 	if err != nil {
 		e.err = err
 		return
 	}
 	workers := make(chan struct{}, maxWorkers())
 	var running sync.WaitGroup
-	defer func() { running.Wait(); done() }()
+	defer running.Wait()
 
 	sum := sha256.New()
 	for first := true; ; {
-		buf := e.raw.Get().(*[]byte)
+		buf := rawPieces.Get().(*[]byte)
 		n, err := io.ReadFull(src, *buf)
 		// The head of a file that is not encrypted is a whole file by itself.
 		none := first && e.codec.IsSealed() && errors.Is(err, io.EOF)
@@ -111,7 +112,7 @@ func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 			data, err := compress((*buf)[:n])
 			e.room.Release(pieceSize - min(int64(len(data)), pieceSize))
 			out <- piece{data, err}
-			e.raw.Put(buf)
+			rawPieces.Put(buf)
 			<-workers
 		}()
 	}
@@ -208,35 +209,40 @@ func (o open) body(piece []byte) ([]byte, error) { return piece, nil }
 func (o open) end() ([]byte, error)              { return nil, nil }
 
 // compressor returns the function that makes one piece, which may be called
-// concurrently, and one that releases its memory.
-func (c Codec) compressor() (compress func([]byte) ([]byte, error), done func(), err error) {
+// concurrently.
+func (c Codec) compressor() (compress func([]byte) ([]byte, error), err error) {
 	switch c {
 	case Zstd:
-		enc, err := zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.SpeedFastest),
-			zstd.WithEncoderConcurrency(maxWorkers()),
-			zstd.WithWindowSize(pieceSize),
-			zstd.WithSingleSegment(true),
-			zstd.WithZeroFrames(true),
-			zstd.WithEncoderCRC(true))
-		if err != nil {
-			return nil, nil, err
-		}
-		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/3)), nil },
-			func() { _ = enc.Close() }, nil
+		enc, err := zstdEncoder()
+		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/3)), nil }, err
 	case Gzip:
-		pool := sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
-		return func(p []byte) ([]byte, error) {
-			w := pool.Get().(*gzip.Writer)
-			defer pool.Put(w)
-			var b bytes.Buffer
-			w.Reset(&b)
-			_, err := w.Write(p)
-			err = errors.Join(err, w.Close()) // before the bytes are taken: it writes the last of them
-			return b.Bytes(), err
-		}, func() {}, nil
+		return gzipped, nil
 	}
-	return func(p []byte) ([]byte, error) { return bytes.Clone(p), nil }, func() {}, nil
+	return func(p []byte) ([]byte, error) { return bytes.Clone(p), nil }, nil
+}
+
+// zstdEncoder is everybody's: it has tables for each core, which an agent would
+// otherwise make for each segment.
+var zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(maxWorkers()),
+		zstd.WithWindowSize(pieceSize),
+		zstd.WithSingleSegment(true),
+		zstd.WithZeroFrames(true),
+		zstd.WithEncoderCRC(true))
+})
+
+var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
+
+func gzipped(p []byte) ([]byte, error) {
+	w := gzipWriters.Get().(*gzip.Writer)
+	defer gzipWriters.Put(w)
+	var b bytes.Buffer
+	w.Reset(&b)
+	_, err := w.Write(p)
+	err = errors.Join(err, w.Close()) // before the bytes are taken: it writes the last of them
+	return b.Bytes(), err
 }
 
 func maxWorkers() int { return min(runtime.GOMAXPROCS(0), 4) }

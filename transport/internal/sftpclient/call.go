@@ -14,6 +14,7 @@ type Call struct {
 	c        *Client
 	op, path string
 	onHandle bool // about an open file, whose name is out of the matter
+	sent     time.Time
 	done     chan struct{}
 	then     func(*Call) // run once the answer is there, in the reading goroutine
 
@@ -41,7 +42,7 @@ func (c *Client) start(op, path string, kind byte, body []byte) *Call {
 
 // send queues a request whose body is in two parts, which it does not keep.
 func (c *Client) send(call *Call, kind byte, body, payload []byte) *Call {
-	call.c, call.done = c, make(chan struct{})
+	call.c, call.done, call.sent = c, make(chan struct{}), time.Now()
 
 	c.mu.Lock()
 	if err := c.err; err != nil {

@@ -50,8 +50,9 @@ type Client struct {
 	more     sync.Cond // out has grown, or the session has ended
 	calls    map[uint32]*Call
 	nextID   uint32
-	err      error     // why the session ended, nil while it lives
-	progress time.Time // when something last moved while calls were waiting
+	err      error         // why the session ended, nil while it lives
+	progress time.Time     // when something last moved while calls were waiting
+	trip     time.Duration // the shortest time in which a call was answered
 	done     chan struct{}
 }
 
@@ -66,7 +67,7 @@ func New(ctx context.Context, conn io.ReadWriteCloser, silence time.Duration) (*
 		done:    make(chan struct{}),
 	}
 	c.more.L = &c.mu
-	version := &Call{c: c, op: "start SFTP", done: make(chan struct{})}
+	version := &Call{c: c, op: "start SFTP", done: make(chan struct{}), sent: time.Now()}
 	c.calls[0] = version // the version packet carries no id; see readLoop
 	c.nextID = 1
 	c.progress = time.Now()
@@ -124,6 +125,14 @@ func (c *Client) Quiet() time.Duration {
 		return 0
 	}
 	return time.Since(c.progress)
+}
+
+// Trip is the round trip to the server: the shortest time in which it has
+// answered, as most answers wait for its disk and for others'.
+func (c *Client) Trip() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trip
 }
 
 // fail ends the session for reason err, once.
@@ -243,6 +252,9 @@ func (c *Client) readLoop() {
 		call := c.calls[id]
 		delete(c.calls, id)
 		c.progress = time.Now()
+		if call != nil && (c.trip == 0 || c.progress.Sub(call.sent) < c.trip) {
+			c.trip = c.progress.Sub(call.sent)
+		}
 		c.mu.Unlock()
 		if call == nil {
 			c.fail(fmt.Errorf("the server answered a request that was not made (id %d, type %d)", id, kind))

@@ -148,7 +148,7 @@ func TestAbsenceIsAboutNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := h.Writer(t.Context(), 0)
+	w := h.Writer(t.Context())
 	w.WriteAt([]byte("x"), 0)
 	for what, err := range map[string]error{"open": reading, "head": head, "list": list, "write": w.Flush(), "fsync": h.Fsync().OK(t.Context()), "close": h.Close().OK(t.Context())} {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -199,7 +199,7 @@ func TestSilence(t *testing.T) {
 	for name, do := range map[string]func(c *Client) error{
 		"unanswered": func(c *Client) error { return c.Remove("f").OK(background) },
 		"nothing taken": func(c *Client) error {
-			w := (&Handle{c, "h", "p"}).Writer(background, 0)
+			w := (&Handle{c, "h", "p"}).Writer(background)
 			for off := int64(0); ; off += chunk {
 				if _, err := w.WriteAt(make([]byte, chunk), off); err != nil {
 					return errors.Join(err, w.Flush())
@@ -247,7 +247,7 @@ func TestSilence(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	c, _ := dial(t, time.Minute) // which takes nothing
 	ctx, cancel := context.WithCancel(t.Context())
-	w := (&Handle{c, "h", "p"}).Writer(ctx, 0)
+	w := (&Handle{c, "h", "p"}).Writer(ctx)
 	ended := make(chan error, 3)
 	go func() {
 		for off := int64(0); ; off += 1 << 20 {
@@ -303,7 +303,7 @@ func TestWriterFails(t *testing.T) {
 		}
 		return typeStatus, status(0)
 	})
-	w := (&Handle{c, "h", "p"}).Writer(t.Context(), 0)
+	w := (&Handle{c, "h", "p"}).Writer(t.Context())
 	within(t, patience, func() {
 		for off := int64(0); ; off += chunk {
 			if _, err := w.WriteAt(make([]byte, chunk), off); err != nil {
@@ -379,5 +379,49 @@ func TestEndlessName(t *testing.T) {
 	err := c.OpenDir("d").List(t.Context(), func(Entry) error { return nil })
 	if !errors.Is(err, errProtocol) {
 		t.Error(err)
+	}
+}
+
+// The round trip is the shortest answer's, whatever the others have waited for,
+// and how much is in flight goes by it.
+func TestTrip(t *testing.T) {
+	c, p := dial(t, patience)
+	first := c.Trip()
+	if first <= 0 {
+		t.Fatalf("%v after the version", first)
+	}
+	slow := 0
+	p.serve(func(r request) (byte, []byte) {
+		if slow++; slow == 1 {
+			time.Sleep(20 * time.Millisecond)
+		}
+		return typeStatus, status(0)
+	})
+	if err := c.Remove("f").OK(t.Context()); err != nil || c.Trip() != first {
+		t.Errorf("%v after %v and a slow answer, %v", c.Trip(), first, err)
+	}
+	for range 20 {
+		if err := c.Remove("f").OK(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.Trip() > first {
+		t.Errorf("%v after %v and quick answers", c.Trip(), first)
+	}
+
+	for _, x := range []struct {
+		trip        time.Duration
+		begin, most int
+	}{
+		{0, windowShort, windowShort},
+		{longTrip, windowShort, windowShort},
+		{longTrip + 1, windowBegin, windowBegin},
+		{20 * time.Millisecond, windowBegin, 2 << 20},
+		{80 * time.Millisecond, windowBegin, windowLong},
+		{time.Minute, windowBegin, windowLong},
+	} {
+		if begin, most := windows(x.trip); begin != x.begin || most != x.most {
+			t.Errorf("%v: %d, %d instead of %d, %d", x.trip, begin, most, x.begin, x.most)
+		}
 	}
 }

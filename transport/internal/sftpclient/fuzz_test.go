@@ -118,7 +118,7 @@ func FuzzReplies(f *testing.F) {
 		n := 0
 		c.OpenDir("d").List(ctx, func(Entry) error { n++; return nil })
 		if h, err := c.Open("f", Write|Create|Excl, 0o600).Handle(ctx); err == nil {
-			w := h.Writer(ctx, 0)
+			w := h.Writer(ctx)
 			w.WriteAt(make([]byte, 100_000), 0)
 			w.Flush()
 			h.Fsync().OK(ctx)

@@ -7,13 +7,19 @@ import (
 	"time"
 )
 
-// A fresh connection that is filled at once makes OpenSSH pause; a long link
-// needs more in flight than a short one, and gets it as answers come.
+// How much is sent ahead. A fresh connection that is filled at once makes OpenSSH
+// pause; a long link needs more in flight than a short one, and gets it as answers
+// come. But what its sftp-server has not taken yet, sshd keeps in a buffer that it
+// copies whole to have room for the next packet: with more in flight than the link
+// needs that costs it more time than all else.
 const (
-	windowShort = 512 << 10
+	windowShort = 256 << 10
 	windowBegin = 1 << 20
 	windowLong  = 4 << 20
 	longTrip    = 5 * time.Millisecond
+
+	// fastLink is what one writer may reach on a long link, in bytes a second.
+	fastLink = 100 << 20
 )
 
 // Writer writes to an open file without waiting for each answer. Its methods
@@ -30,19 +36,24 @@ type Writer struct {
 	stop   func() bool // stops watching the context
 }
 
-// Writer returns a Writer for h. trip is the round trip to the server, as far
-// as it is known: it decides how much is sent ahead. Flush must be called in
-// the end.
-func (h *Handle) Writer(ctx context.Context, trip time.Duration) *Writer {
-	w := &Writer{h: h, window: windowShort, most: windowShort}
-	if trip > longTrip {
-		w.window, w.most = windowBegin, windowLong
-	}
+// Writer returns a Writer for h. Flush must be called in the end.
+func (h *Handle) Writer(ctx context.Context) *Writer {
+	w := &Writer{h: h}
+	w.window, w.most = windows(h.c.Trip())
 	w.room.L = &w.mu
 	w.stop = context.AfterFunc(ctx, func() {
 		w.acknowledged(0, &LostError{context.Cause(ctx)})
 	})
 	return w
+}
+
+// windows is how much may be in flight on a link of that round trip, at first and
+// at most.
+func windows(trip time.Duration) (begin, most int) {
+	if trip <= longTrip {
+		return windowShort, windowShort
+	}
+	return windowBegin, min(windowLong, max(windowBegin, int(trip.Seconds()*fastLink)))
 }
 
 // WriteAt sends p, which it does not keep, to be written at off. It returns when

@@ -1,0 +1,36 @@
+package hugepage
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Where the system has huge pages for who asks, the first touch of 32 MB is some
+// sixteen page faults and not 8,192.
+func TestAdvise(t *testing.T) {
+	setting, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	if err != nil || strings.Contains(string(setting), "[never]") {
+		t.Logf("no huge pages here: %q, %v", setting, err)
+		return
+	}
+	faults := func(advised bool) int64 {
+		b := make([]byte, 32<<20)
+		if advised {
+			Advise(b)
+		}
+		var before, after syscall.Rusage
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+		return after.Minflt - before.Minflt
+	}
+	without, with := faults(false), faults(true)
+	t.Logf("%d page faults without, %d with", without, with)
+	if with > 2000 {
+		t.Errorf("%d page faults", with)
+	}
+}
