@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"sort"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,7 +33,8 @@ type Pruner struct {
 	// Progress, if not nil, is told of stored bytes that are gone.
 	Progress func(n int64)
 
-	// Say, if not nil, is told in one line what is left although it should go.
+	// Say, if not nil, is told in one line what is left although it should go; one
+	// line at a time.
 	Say func(text string)
 }
 
@@ -114,6 +116,8 @@ type pruneRun struct {
 	*Pruner
 	plan  *Plan
 	freed *Freed
+
+	saying sync.Mutex
 }
 
 // files removes files, whose sizes are known, in order.
@@ -203,6 +207,8 @@ func (r *pruneRun) folder(ctx context.Context, dir string) error {
 		return nil
 	case errors.Is(err, fs.ErrExist):
 		if r.Say != nil {
+			r.saying.Lock()
+			defer r.saying.Unlock()
 			r.Say(fmt.Sprintf("%s stays: it holds files that are not walship's, or that have come since", dir))
 		}
 		return nil

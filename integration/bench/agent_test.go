@@ -23,6 +23,7 @@ import (
 var (
 	backlogSize = flag.Int("backlog", 48, "how many segments wait for the archiver")
 	trips       = flag.String("trips", "0,20ms,80ms", "round trips to measure at")
+	agentOnly   = flag.Bool("agent-only", false, "measure the agent alone, for who tunes it")
 )
 
 // server is a primary with a backlog of segments of a pgbench load that stay.
@@ -74,7 +75,7 @@ func (s *server) marks(t *testing.T, mark string) []string {
 
 // ship lets the archiver work off the backlog with the command and returns the
 // time from its first success to its last, by the marks' own times.
-func (s *server) ship(t *testing.T, command string) time.Duration {
+func (s *server) ship(t *testing.T, command string) took {
 	for _, name := range s.marks(t, ".ready") {
 		must(t, os.Rename(s.status(name, ".ready"), s.status(name, ".done")))
 	}
@@ -82,8 +83,10 @@ func (s *server) ship(t *testing.T, command string) time.Duration {
 		must(t, os.Rename(s.status(name, ".done"), s.status(name, ".ready")))
 	}
 	s.SetConf(map[string]string{"archive_command": command})
+	before := busy(t)
 	s.Query("select pg_reload_conf()")
 	testpg.WaitFor(t, 5*time.Minute, "the backlog to be archived", func() bool { return len(s.marks(t, ".ready")) == 0 })
+	cpu := busy(t) - before
 	s.SetConf(map[string]string{"archive_command": ""})
 	s.Query("select pg_reload_conf()")
 	var at []time.Time
@@ -93,7 +96,7 @@ func (s *server) ship(t *testing.T, command string) time.Duration {
 		at = append(at, time.Unix(st.Ctim.Unix()))
 	}
 	slices.SortFunc(at, time.Time.Compare)
-	return at[len(at)-1].Sub(at[0])
+	return took{at[len(at)-1].Sub(at[0]), cpu}
 }
 
 // config writes walship's configuration for one run, and makes the archive.
@@ -151,6 +154,25 @@ func cpuOf(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
+// busy is the CPU time that all of the machine has used so far: the archiver, what
+// it calls, the agent, sshd and the proxy before it.
+func busy(t *testing.T) time.Duration {
+	text, err := os.ReadFile("/proc/stat")
+	must(t, err)
+	first, _, _ := strings.Cut(string(text), "\n")
+	var ticks time.Duration
+	for i, f := range strings.Fields(first) {
+		var n int64
+		if fmt.Sscan(f, &n); i != 4 && i != 5 && i < 8 { // idle, iowait, steal
+			ticks += time.Duration(n)
+		}
+	}
+	return ticks * 10 * time.Millisecond
+}
+
+// took is how long all but the first segment took, and the whole machine's CPU time.
+type took struct{ time, cpu time.Duration }
+
 func TestAgent(t *testing.T) {
 	srv := testsshd.Start(t, testsshd.Options{Config: []string{"MaxStartups 100"}})
 	walship := testbin.Walship(t)
@@ -169,15 +191,17 @@ func TestAgent(t *testing.T) {
 		scpArgs := strings.Join(h.args(), " ")
 		scpArgs = strings.ReplaceAll(strings.ReplaceAll(scpArgs, h.KeyFile, s.home+"/key"), h.known, known)
 		var base time.Duration
-		row := func(name string, took time.Duration) {
+		row := func(name string, took took) {
 			if base == 0 {
-				base = took
+				base = took.time
 			}
-			n := time.Duration(len(s.segments) - 1)
-			fmt.Printf("%-42s %6.1f/s %7.2fx\n", name, float64(n)/took.Seconds(), float64(base)/float64(took))
+			n := float64(len(s.segments) - 1)
+			fmt.Printf("%-42s %6.1f/s %7.2fx %6.0f ms CPU\n", name, n/took.time.Seconds(), float64(base)/float64(took.time), took.cpu.Seconds()*1000/float64(len(s.segments)))
 		}
-		row("scp", s.ship(t, fmt.Sprintf("scp -q %s %%p %s:%s/%%f", scpArgs, h.Target(), plain)))
-		row("walship push, no agent", s.ship(t, walship+" --config "+off+" push %p %f"))
+		if !*agentOnly {
+			row("scp", s.ship(t, fmt.Sprintf("scp -q %s %%p %s:%s/%%f", scpArgs, h.Target(), plain)))
+			row("walship push, no agent", s.ship(t, walship+" --config "+off+" push %p %f"))
+		}
 		row("walship push, agent", s.ship(t, walship+" --config "+auto+" push %p %f"))
 		s.stopAgent(t, walship, auto)
 		row("walship push, agent, archived already", s.ship(t, walship+" --config "+auto+" push %p %f"))
@@ -189,8 +213,10 @@ func TestAgent(t *testing.T) {
 			fmt.Printf("  %v of replay a segment\n", replay)
 			base = 0
 			back := newRecovery(t, s)
-			row("scp", back.take(t, replay, fmt.Sprintf("scp -q %s %s:%s/%%f %%p", scpArgs, h.Target(), plain)))
-			row("walship fetch, no agent", back.take(t, replay, walship+" --config "+off+" fetch %f %p"))
+			if !*agentOnly {
+				row("scp", back.take(t, replay, fmt.Sprintf("scp -q %s %s:%s/%%f %%p", scpArgs, h.Target(), plain)))
+				row("walship fetch, no agent", back.take(t, replay, walship+" --config "+off+" fetch %f %p"))
+			}
 			row("walship fetch, agent", back.take(t, replay, walship+" --config "+auto+" fetch %f %p"))
 			s.stopAgent(t, walship, auto)
 		}
@@ -219,8 +245,9 @@ func newRecovery(t *testing.T, s *server) *recovery {
 
 // take asks for all segments in turn, with a pause for each replay, and returns
 // the time from the first answer to the last, and prints the median call's.
-func (r *recovery) take(t *testing.T, replay time.Duration, command string) time.Duration {
+func (r *recovery) take(t *testing.T, replay time.Duration, command string) took {
 	var begin time.Time
+	before := busy(t)
 	var calls []time.Duration
 	for i, name := range r.segments {
 		c := strings.ReplaceAll(strings.ReplaceAll(command, "%f", name), "%p", "pg_wal/RECOVERYXLOG")
@@ -242,9 +269,9 @@ func (r *recovery) take(t *testing.T, replay time.Duration, command string) time
 		}
 		must(t, os.Remove(r.data+"/pg_wal/RECOVERYXLOG"))
 	}
-	took := time.Since(begin)
+	all := took{time.Since(begin), busy(t) - before}
 	fmt.Printf("    median call %v\n", median(calls).Round(100*time.Microsecond))
-	return took
+	return all
 }
 
 // runIn runs a shell command in dir as the server does.

@@ -9,8 +9,12 @@ import (
 	"io/fs"
 )
 
-// readAhead is how much of a file is asked for before it is needed.
-const readAhead = 2 << 20
+// How much of a file is asked for before it is needed: no more than the link
+// needs, as sshd keeps what it cannot send yet as it does what it has received.
+const (
+	readShort = 512 << 10
+	readLong  = 2 << 20
+)
 
 // File reads a file from its beginning, asking ahead. It is not safe for
 // concurrent use.
@@ -124,7 +128,11 @@ func (f *File) next() error {
 	if f.offset >= f.size {
 		return io.EOF
 	}
-	f.askTo(min(f.offset+readAhead, f.size))
+	ahead := int64(readShort)
+	if f.h.c.Trip() > longTrip {
+		ahead = readLong
+	}
+	f.askTo(min(f.offset+ahead, f.size))
 	a := f.queue[0]
 	f.queue = f.queue[1:]
 	b, err := a.call.data(f.ctx, a.n)
