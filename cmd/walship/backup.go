@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -70,6 +71,7 @@ func (p *program) backupCommand() *cli.Command {
 				return err
 			}
 			defer s.Close()
+			lean()
 			b := &backupCall{program: p, options: o, quiet: x.Bool("q")}
 			began := time.Now()
 			m, err := b.run(x.Context, s)
@@ -80,6 +82,10 @@ func (p *program) backupCommand() *cli.Command {
 		},
 	}
 }
+
+// lean has a command that works long keep little garbage, so that its memory is that
+// of what is under way however long it takes. Buffers are cheap to collect.
+func lean() { debug.SetGCPercent(10) }
 
 // backupOptions are what the command line says.
 type backupOptions struct {

@@ -109,6 +109,7 @@ func (p *program) restore(x *cli.Context) error {
 		return err
 	}
 	p.warnOwner(plan, conf)
+	lean()
 	began := time.Now()
 	bar := p.progress("restore", plan.Manifest.Size)
 	defer bar.stop()

@@ -42,8 +42,11 @@ type Encoding struct {
 // next to nothing.
 const maxPieces = 64
 
-// rawPieces are buffers of pieceSize bytes.
-var rawPieces = sync.Pool{New: func() any { b := make([]byte, pieceSize); return &b }}
+// rawPieces are buffers of pieceSize bytes, encodedPieces are for what WAL becomes.
+var (
+	rawPieces     = sync.Pool{New: func() any { b := make([]byte, pieceSize); return &b }}
+	encodedPieces = sync.Pool{New: func() any { b := make([]byte, 0, pieceSize/3); return &b }}
+)
 
 type piece struct {
 	data []byte
@@ -109,7 +112,8 @@ func (e *Encoding) run(ctx context.Context, src io.Reader, limit int64) {
 		running.Add(1)
 		go func() {
 			defer running.Done()
-			data, err := compress((*buf)[:n])
+			into := encodedPieces.Get().(*[]byte)
+			data, err := compress((*buf)[:n], (*into)[:0])
 			e.room.Release(pieceSize - min(int64(len(data)), pieceSize))
 			out <- piece{data, err}
 			rawPieces.Put(buf)
@@ -174,6 +178,7 @@ func (e *Encoding) WriteTo(w io.WriterAt, r Record, seal Seal) error {
 			return err
 		}
 		e.room.Release(min(int64(len(p.data)), pieceSize))
+		encodedPieces.Put(&p.data) // which nobody keeps
 	}
 	if e.err != nil {
 		return e.err
@@ -208,17 +213,17 @@ func (o open) head(r Record) ([]byte, error)     { return o.codec.head(r) }
 func (o open) body(piece []byte) ([]byte, error) { return piece, nil }
 func (o open) end() ([]byte, error)              { return nil, nil }
 
-// compressor returns the function that makes one piece, which may be called
-// concurrently.
-func (c Codec) compressor() (compress func([]byte) ([]byte, error), err error) {
+// compressor returns the function that appends one piece to into, which may be
+// called concurrently.
+func (c Codec) compressor() (compress func(p, into []byte) ([]byte, error), err error) {
 	switch c {
 	case Zstd:
 		enc, err := zstdEncoder()
-		return func(p []byte) ([]byte, error) { return enc.EncodeAll(p, make([]byte, 0, len(p)/3)), nil }, err
+		return func(p, into []byte) ([]byte, error) { return enc.EncodeAll(p, into), nil }, err
 	case Gzip:
 		return gzipped, nil
 	}
-	return func(p []byte) ([]byte, error) { return bytes.Clone(p), nil }, nil
+	return func(p, into []byte) ([]byte, error) { return append(into, p...), nil }, nil
 }
 
 // zstdEncoder is everybody's: it has tables for each core, which an agent would
@@ -235,11 +240,11 @@ var zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 
 var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 
-func gzipped(p []byte) ([]byte, error) {
+func gzipped(p, into []byte) ([]byte, error) {
 	w := gzipWriters.Get().(*gzip.Writer)
 	defer gzipWriters.Put(w)
-	var b bytes.Buffer
-	w.Reset(&b)
+	b := bytes.NewBuffer(into)
+	w.Reset(b)
 	_, err := w.Write(p)
 	err = errors.Join(err, w.Close()) // before the bytes are taken: it writes the last of them
 	return b.Bytes(), err
