@@ -2,7 +2,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-agent soak race fuzz lint demo faults bench test-versions clean
+.PHONY: help build test test-agent soak crowd race fuzz lint demo faults bench test-versions clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,12 @@ soak: ## ten minutes of everything at once, with the agent; SOAK=1m for less
 	go test -tags soak -count=1 -v -timeout 40m -run Soak ./integration -soak $(SOAK)
 
 SOAK ?= 10m
+
+crowd: ## 24 that push and 24 that fetch at once, five minutes with the agent and five without; CROWD=1m for less
+	scripts/deps test
+	go test -count=1 -v -timeout 60m -run Crowd ./integration -crowd $(CROWD)
+
+CROWD ?= 5m
 
 race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
 	scripts/deps test
