@@ -38,7 +38,7 @@ var regressions = []struct {
 	{"a connection that was idle for minutes, as on a rented storage box, hangs or fails the next call",
 		[]string{"../transport/TestSFTPReconnects", "../transport/TestSFTPServerFallsSilent"}},
 	{"more logins at once than sshd takes are an error that stays",
-		[]string{"TestManyLogins", "../transport/TestMaxStartups"}},
+		[]string{"TestManyLogins", "TestCrowd", "../transport/TestMaxStartups"}},
 	{"a prompt for a password, or for the passphrase of a key, hangs",
 		[]string{"TestNoPrompt", "../transport/TestEncryptedKey"}},
 	{"a server with a status of its own for a name that is taken makes a retry fail for good",
