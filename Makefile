@@ -21,8 +21,8 @@ AGENT_TESTS = ^Test(ArchiveUnderLoad|SegmentSizes|Outage|StandbyOutlives|Failove
 
 test-agent: ## the tests of push and fetch with an agent, and with agents killed at random moments
 	scripts/deps test
-	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -agent auto
-	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -agent kill
+	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -args -agent auto
+	scripts/go-test ./integration -timeout 30m -run '$(AGENT_TESTS)' -args -agent kill
 
 soak: ## ten minutes of everything at once, with the agent; SOAK=1m for less
 	scripts/deps test
