@@ -217,7 +217,8 @@ func pruneCommand(t *testing.T, s *site, c *testpg.Cluster, backups []string) {
 	must(t, os.WriteFile(manifest, text, 0o644))
 
 	// On a terminal it asks. Only yes is yes.
-	for answer, code := range map[string]string{"n": "16", "": "16", "yes": "0"} {
+	for _, x := range [][2]string{{"n", "16"}, {"", "16"}, {"yes", "0"}} {
+		answer, code := x[0], x[1]
 		command := fmt.Sprintf("%s --config %s prune --keep-backups 2; echo code $?", s.binary, s.config())
 		cmd := exec.Command("script", "-qec", command, "/dev/null")
 		cmd.Stdin = strings.NewReader(answer + "\n")

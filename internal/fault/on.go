@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // Env names the variable that holds the faults of this run, separated by
@@ -27,9 +26,7 @@ func At(step string) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	case "stop":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		// The signal takes effect a moment later; do not run past it.
-		time.Sleep(50 * time.Millisecond)
+		stop()
 	case "panic":
 		go func() { panic(fmt.Sprintf("fault injected at %s", step)) }()
 		select {}
