@@ -13,7 +13,6 @@ build: ## bin/walship, static
 test: ## all tests, on a real PostgreSQL and real SFTP servers; installs them if need be
 	scripts/deps test
 	go vet ./...
-	go vet -tags bench,fault,versions,soak ./...
 	scripts/go-test ./... -timeout 60m
 
 # The tests of push and fetch that go through servers and sites of their own.

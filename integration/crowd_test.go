@@ -16,7 +16,7 @@ import (
 	"walship/internal/testsshd"
 )
 
-var crowdTime = flag.Duration("crowd", 5*time.Second, "how long each crowd of TestCrowd is at work")
+var crowdTime = flag.Duration("crowd", 2*time.Second, "how long each crowd of TestCrowd is at work")
 
 // crowd is how many push and as many fetch.
 const crowd = 24
