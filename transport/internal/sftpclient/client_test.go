@@ -416,7 +416,7 @@ func TestTrip(t *testing.T) {
 		{0, windowShort, windowShort},
 		{longTrip, windowShort, windowShort},
 		{longTrip + 1, windowBegin, windowBegin},
-		{40 * time.Millisecond, windowBegin, 2 << 20},
+		{20 * time.Millisecond, windowBegin, 2 << 20},
 		{80 * time.Millisecond, windowBegin, windowLong},
 		{time.Minute, windowBegin, windowLong},
 	} {

@@ -19,7 +19,7 @@ const (
 	longTrip    = 5 * time.Millisecond
 
 	// fastLink is what one writer may reach on a long link, in bytes a second.
-	fastLink = 50 << 20
+	fastLink = 100 << 20
 )
 
 // Writer writes to an open file without waiting for each answer. Its methods
