@@ -70,6 +70,7 @@ func (p *program) push(ctx context.Context, call pushCall) error {
 			return err
 		}
 	}
+	hugepage.Heap(pushHeap)
 	pushers, done, err := p.pushersTo(ctx, conf, silence)
 	if err != nil {
 		return err
@@ -108,7 +109,6 @@ func (p *program) pushersTo(ctx context.Context, conf *config.Config, silence ti
 	if err != nil {
 		return nil, nil, err
 	}
-	hugepage.Heap(pushHeap)
 	all, done, err := openEach(ctx, conf, silence)
 	if err != nil {
 		return nil, nil, err

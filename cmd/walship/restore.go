@@ -64,6 +64,7 @@ func (p *program) restore(x *cli.Context) error {
 	if _, err := arguments(x); err != nil {
 		return err
 	}
+	lean()
 	if x.Bool("check") {
 		return p.checkRestore(x)
 	}
@@ -109,7 +110,6 @@ func (p *program) restore(x *cli.Context) error {
 		return err
 	}
 	p.warnOwner(plan, conf)
-	lean()
 	began := time.Now()
 	bar := p.progress("restore", plan.Manifest.Size)
 	defer bar.stop()

@@ -11,9 +11,9 @@ import (
 // sixteen page faults and not 8,192.
 func TestAdvise(t *testing.T) {
 	setting, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
-	if err != nil || strings.Contains(string(setting), "[never]") {
-		t.Logf("no huge pages here: %q, %v", setting, err)
-		return
+	most := int64(2000)
+	if err != nil || strings.Contains(string(setting), "[never]") { // then it must at least do no harm
+		most = 10_000
 	}
 	faults := func(advised bool) int64 {
 		b := make([]byte, 32<<20)
@@ -30,7 +30,7 @@ func TestAdvise(t *testing.T) {
 	}
 	without, with := faults(false), faults(true)
 	t.Logf("%d page faults without, %d with", without, with)
-	if with > 2000 {
+	if with > most {
 		t.Errorf("%d page faults", with)
 	}
 }

@@ -393,7 +393,7 @@ func TestTrip(t *testing.T) {
 	slow := 0
 	p.serve(func(r request) (byte, []byte) {
 		if slow++; slow == 1 {
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(first + time.Millisecond) // that is how slow it is
 		}
 		return typeStatus, status(0)
 	})
