@@ -29,6 +29,12 @@ type two struct {
 
 func newTwo(t *testing.T, c *hostileCluster, s *testsshd.Server) *two {
 	t.Helper()
+	return newTwoWith(t, c, s, *agentMode != "off")
+}
+
+// newTwoWith is newTwo, with an agent or without.
+func newTwoWith(t *testing.T, c *hostileCluster, s *testsshd.Server, agent bool) *two {
+	t.Helper()
 	a := &two{hostileCluster: c}
 	known := filepath.Join(t.TempDir(), "known_hosts")
 	var lines string
@@ -39,10 +45,17 @@ func newTwo(t *testing.T, c *hostileCluster, s *testsshd.Server) *two {
 		lines += fmt.Sprintf("[127.0.0.1]:%d %s", a.proxy[i].Port(), ssh.MarshalAuthorizedKey(s.HostKeys[0]))
 	}
 	hostileOK(t, os.WriteFile(known, []byte(lines), 0o600))
+	conf := fmt.Sprintf("archives = [\n  %q,\n  %q,\n]\nssh_key = %q\nknown_hosts = %q\n", a.url[0], a.url[1], s.KeyFile, known)
+	if agent {
+		conf += fmt.Sprintf("agent = \"auto\"\nagent_dir = %q\n", filepath.Join(t.TempDir(), "agent"))
+	}
 	file := filepath.Join(t.TempDir(), "walship.toml")
-	hostileOK(t, os.WriteFile(file, fmt.Appendf(nil, "archives = [\n  %q,\n  %q,\n]\nssh_key = %q\nknown_hosts = %q\n", a.url[0], a.url[1], s.KeyFile, known), 0o600))
+	hostileOK(t, os.WriteFile(file, []byte(conf), 0o600))
 	a.env = hostileEnv{"WALSHIP_CONFIG": file}
 	a.must(0, a.env, "init")
+	if agent {
+		t.Cleanup(func() { a.run(a.env, "agent", "stop") })
+	}
 	return a
 }
 

@@ -14,7 +14,6 @@ import (
 	"walship/internal/agent"
 	"walship/internal/config"
 	"walship/internal/hugepage"
-	"walship/transport"
 )
 
 // agentIdle is how long an agent that a call has started stays without a call.
@@ -51,10 +50,6 @@ func (p *program) agentCommand() *cli.Command {
 			}
 			if err := conf.RequireArchive(); err != nil {
 				return err
-			}
-			if n := len(conf.Archives); n > 1 {
-				return transport.WithHint(fmt.Errorf("%w: %d archives are listed, and an agent serves one", config.ErrConfig, n),
-					"with several push and fetch make their own connections; the agent is of use with --archive URL only")
 			}
 			var idle time.Duration
 			if x.Bool("on-demand") {
@@ -106,7 +101,7 @@ func (p *program) serveAgent(ctx context.Context, conf *config.Config, idle time
 	if w, err = newWorker(ctx, conf, key, log, idle, stop); err != nil {
 		return err
 	}
-	log.say("ready, for %s", config.MaskURL(conf.Archive))
+	log.say("ready, for %s", maskedURLs(conf))
 	err = server.Serve(ctx, idle, agentDrain)
 	w.close()
 	log.say("ended")

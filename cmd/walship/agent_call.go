@@ -97,7 +97,9 @@ func limit(text string) string {
 // final reports whether the agent's answer is the call's own. What the agent
 // could not do for a reason that need not be the call's too, the call tries
 // itself: the agent's connection may be broken where a new one would not be. But
-// whoever has no time for a second try takes the first one's outcome.
+// whoever has no time for a second try takes the first one's outcome; unless
+// there are several archives, as one that is silent has ended the agent's work
+// with the others.
 func final(r agent.Reply, hasty bool) bool {
 	switch r.Code {
 	case exitUnreachable:
@@ -129,6 +131,7 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 		return answer, false
 	}
 	folder := agentFolder(c)
+	hasty = hasty && len(c.Archives) < 2
 	answer, err = agent.Call(ctx, folder, r, file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
@@ -143,11 +146,8 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	return answer, true
 }
 
-// agentServes reports whether calls with this configuration go to an agent. One
-// serves one archive: with several each call makes its own connections.
-func agentServes(c *config.Config) bool {
-	return c.Agent == "auto" && agent.Possible && len(c.Archives) < 2
-}
+// agentServes reports whether calls with this configuration go to an agent.
+func agentServes(c *config.Config) bool { return c.Agent == "auto" && agent.Possible }
 
 // outcome is the error that the answer stands for.
 func outcome(answer agent.Reply) error {

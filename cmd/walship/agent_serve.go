@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	"walship/internal/config"
 	"walship/internal/fault"
 	"walship/internal/pgdata"
-	"walship/internal/stored"
 	"walship/restore"
 	"walship/transport"
 )
@@ -45,18 +45,21 @@ type connected interface {
 	KeepAlive(ctx context.Context)
 }
 
-// worker does the work of calls.
+// worker does the work of calls. With several archives it keeps the connections
+// and works no call ahead.
 type worker struct {
-	conf   *config.Config
-	key    string
-	store  store
-	remote connected // nil if the archive is a local folder
-	ahead  *archive.Ahead
-	before *restore.Prefetcher
-	stop   func() // ends the agent
-	idle   time.Duration
-	log    *agentLog
-	began  time.Time
+	conf     *config.Config
+	key      string
+	archives []named
+	remotes  []connected // the archives that are no local folders
+	pushers  archive.Pushers
+	fetchers restore.Fetchers
+	ahead    *archive.Ahead      // nil with several archives
+	before   *restore.Prefetcher // nil with several archives
+	stop     func()              // ends the agent
+	idle     time.Duration
+	log      *agentLog
+	began    time.Time
 
 	mu    sync.Mutex
 	calls map[string]int // by kind
@@ -68,26 +71,36 @@ func newWorker(ctx context.Context, conf *config.Config, key string, log *agentL
 	if err != nil {
 		return nil, err
 	}
-	s, err := openWith(ctx, conf, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections, Renew: agentRenew})
-	if err != nil {
-		return nil, err
+	w := &worker{conf: conf, key: key, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
+	for _, one := range conf.Each() {
+		s, err := openWith(ctx, one, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections, Renew: agentRenew})
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		w.archives = append(w.archives, named{s, config.MaskURL(one.Archive), one})
+		if r, ok := s.(connected); ok {
+			w.remotes = append(w.remotes, r)
+			go w.watch(ctx, r, config.MaskURL(one.Archive))
+		}
 	}
-	w := &worker{conf: conf, key: key, store: s, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
-	w.ahead = &archive.Ahead{Pusher: &archive.Pusher{Store: s, Codec: stored.Codec(conf.Codec), Recipients: to, HeaderCheck: conf.HeaderCheck, CloneGuard: true}}
-	w.before = &restore.Prefetcher{
-		Fetcher: &restore.Fetcher{Store: s, Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck},
-		Memory:  conf.Prefetch,
+	w.pushers = pushersOf(w.archives, to, nil)
+	for _, p := range w.pushers {
+		p.CloneGuard = true
 	}
-	if r, ok := s.(connected); ok {
-		w.remote = r
-		w.ahead.Connection = r.Connection
-		go w.watch(ctx)
+	w.fetchers = fetchersOf(&restore.Fetcher{Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck, Patience: conf.Silence}, w.archives)
+	if len(w.archives) == 1 {
+		w.ahead = &archive.Ahead{Pusher: w.pushers[0]}
+		w.before = &restore.Prefetcher{Fetcher: w.fetchers[0], Memory: conf.Prefetch}
+		for _, r := range w.remotes {
+			w.ahead.Connection = r.Connection
+		}
 	}
 	return w, nil
 }
 
 // watch keeps the connection alive and logs what becomes of it.
-func (w *worker) watch(ctx context.Context) {
+func (w *worker) watch(ctx context.Context, remote connected, name string) {
 	var last uint64
 	for tick := 0; ; tick++ {
 		select {
@@ -95,16 +108,16 @@ func (w *worker) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		switch now := w.remote.Connection(); {
+		switch now := remote.Connection(); {
 		case now == last:
 		case now == 0:
-			w.log.say("lost the connection to the archive")
+			w.log.say("lost the connection to %s", name)
 		default:
-			w.log.say("connected to %s", config.MaskURL(w.conf.Archive))
+			w.log.say("connected to %s", name)
 		}
-		last = w.remote.Connection()
+		last = remote.Connection()
 		if tick%int(agentKeepAlive/time.Second) == 0 {
-			go w.remote.KeepAlive(ctx)
+			go remote.KeepAlive(ctx)
 		}
 	}
 }
@@ -113,9 +126,11 @@ func (w *worker) watch(ctx context.Context) {
 func (w *worker) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	w.ahead.Close(ctx)
-	w.before.Close()
-	_ = w.store.Close()
+	if w.ahead != nil {
+		w.ahead.Close(ctx)
+		w.before.Close()
+	}
+	closeAll(w.archives)
 }
 
 // handle does the work of one call.
@@ -157,11 +172,11 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	return answer
 }
 
-// hurry ends a call once the archive has said nothing for the time silence,
-// which may be less than what the shared connection is allowed. What others have
-// waited for before the call began does not count: that may be one slow fsync.
+// hurry ends a call once an archive has said nothing for the time silence, which
+// may be less than what the shared connection is allowed. What others have waited
+// for before the call began does not count: that may be one slow fsync.
 func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (stop func()) {
-	if w.remote == nil || silence <= 0 || silence >= silencePatient {
+	if len(w.remotes) == 0 || silence <= 0 || silence >= silencePatient {
 		return func() {}
 	}
 	done := make(chan struct{})
@@ -173,9 +188,11 @@ func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (s
 			case <-done:
 				return
 			}
-			if min(w.remote.Quiet(), time.Since(began)) >= silence {
-				cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
-				return
+			for _, remote := range w.remotes {
+				if min(remote.Quiet(), time.Since(began)) >= silence {
+					cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
+					return
+				}
 			}
 		}
 	}()
@@ -187,7 +204,16 @@ func (w *worker) push(ctx context.Context, r agent.Request, warn func(string)) e
 	if err != nil {
 		return err
 	}
-	return w.ahead.Push(ctx, data, r.Path, r.Name, warn)
+	if w.ahead != nil {
+		return w.ahead.Push(ctx, data, r.Path, r.Name, warn)
+	}
+	var pushers archive.Pushers
+	for _, p := range w.pushers {
+		one := *p
+		one.Warn = warn
+		pushers = append(pushers, &one)
+	}
+	return pushers.Push(ctx, data, r.Path, r.Name)
 }
 
 func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn func(string)) (size int64, err error) {
@@ -205,7 +231,18 @@ func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn
 		*to = counter{w: file}
 		return to, errors.Join(err, file.Truncate(0))
 	}
-	err = w.before.Get(ctx, restore.Request{Name: r.Name, Path: r.Path, Data: data, Mode: mode}, warn, begin)
+	asked := restore.Request{Name: r.Name, Path: r.Path, Data: data, Mode: mode}
+	if w.before != nil {
+		err = w.before.Get(ctx, asked, warn, begin)
+		return to.n, err
+	}
+	var fetchers restore.Fetchers
+	for _, f := range w.fetchers {
+		one := *f
+		one.Warn = warn
+		fetchers = append(fetchers, &one)
+	}
+	err = fetchers.Get(ctx, asked, begin)
 	return to.n, err
 }
 
@@ -250,7 +287,7 @@ type agentStatus struct {
 	Version   string                `json:"version"`
 	Archive   string                `json:"archive"`
 	Since     time.Time             `json:"since"`
-	Connected *bool                 `json:"connected,omitempty"` // absent: the archive is a local folder
+	Connected *bool                 `json:"connected,omitempty"` // to each archive; absent: all are local folders
 	Pushed    int                   `json:"pushed"`              // calls
 	Fetched   int                   `json:"fetched"`             // calls
 	Failed    int                   `json:"failed"`              // calls
@@ -266,17 +303,19 @@ func (w *worker) status() agent.Reply {
 	runtime.ReadMemStats(&m)
 	w.mu.Lock()
 	s := agentStatus{
-		Key: w.key, PID: os.Getpid(), Version: version, Archive: config.MaskURL(w.conf.Archive), Since: w.began.UTC().Truncate(time.Second),
+		Key: w.key, PID: os.Getpid(), Version: version, Archive: maskedURLs(w.conf), Since: w.began.UTC().Truncate(time.Second),
 		Pushed: w.calls[kindPush], Fetched: w.calls[kindFetch], Failed: w.fails,
-		Ahead: w.ahead.Stats(), Prefetch: w.before.Stats(),
 		Memory: m.Sys - m.HeapReleased, Threads: runtime.NumGoroutine(),
 	}
 	w.mu.Unlock()
 	if w.idle > 0 {
 		s.Idle = config.FormatDuration(w.idle)
 	}
-	if w.remote != nil {
-		up := w.remote.Connection() != 0
+	if w.ahead != nil {
+		s.Ahead, s.Prefetch = w.ahead.Stats(), w.before.Stats()
+	}
+	if len(w.remotes) > 0 {
+		up := !slices.ContainsFunc(w.remotes, func(r connected) bool { return r.Connection() == 0 })
 		s.Connected = &up
 	}
 	text, err := json.Marshal(s)

@@ -17,10 +17,6 @@ func (c *checkup) checkAgent(ctx context.Context) {
 	if c.conf.Agent != "auto" {
 		return
 	}
-	if n := len(c.conf.Archives); n > 1 {
-		c.say("agent", healthy, "none is used: it serves one archive, and %d are listed", n)
-		return
-	}
 	folder, key := agentFolder(c.conf), agentKey(c.conf)
 	if !agent.Possible {
 		c.say("agent", warning, "there is none on this system: each call makes a connection of its own")

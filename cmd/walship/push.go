@@ -113,5 +113,5 @@ func (p *program) pushersTo(ctx context.Context, conf *config.Config, silence ti
 	if err != nil {
 		return nil, nil, err
 	}
-	return p.pushersOf(all, to), done, nil
+	return pushersOf(all, to, p.warn), done, nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -24,18 +26,7 @@ type named struct {
 // background, so that none waits for another. done closes them, not one after
 // the other.
 func openEach(ctx context.Context, c *config.Config, silence time.Duration) (all []named, done func(), err error) {
-	done = func() {
-		ended := make(chan struct{}, len(all))
-		for _, a := range all {
-			go func() {
-				_ = a.Close()
-				ended <- struct{}{}
-			}()
-		}
-		for range all {
-			<-ended
-		}
-	}
+	done = func() { closeAll(all) }
 	if err := c.RequireArchive(); err != nil {
 		return nil, nil, err
 	}
@@ -50,11 +41,29 @@ func openEach(ctx context.Context, c *config.Config, silence time.Duration) (all
 	return all, done, nil
 }
 
+// closeAll closes the archives, not one after the other.
+func closeAll(all []named) {
+	var ended sync.WaitGroup
+	for _, a := range all {
+		ended.Go(func() { _ = a.Close() })
+	}
+	ended.Wait()
+}
+
+// maskedURLs names all archives, for people to read.
+func maskedURLs(c *config.Config) string {
+	var all []string
+	for _, one := range c.Each() {
+		all = append(all, config.MaskURL(one.Archive))
+	}
+	return strings.Join(all, ", ")
+}
+
 // pushersOf pushes to the archives.
-func (p *program) pushersOf(all []named, to *crypt.Recipients) archive.Pushers {
+func pushersOf(all []named, to *crypt.Recipients, warn func(string)) archive.Pushers {
 	var ps archive.Pushers
 	for _, a := range all {
-		ps = append(ps, &archive.Pusher{Store: a.store, Codec: stored.Codec(a.conf.Codec), Recipients: to, HeaderCheck: a.conf.HeaderCheck, Warn: p.warn, Archive: a.name})
+		ps = append(ps, &archive.Pusher{Store: a.store, Codec: stored.Codec(a.conf.Codec), Recipients: to, HeaderCheck: a.conf.HeaderCheck, Warn: warn, Archive: a.name})
 	}
 	return ps
 }

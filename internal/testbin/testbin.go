@@ -68,7 +68,8 @@ func makeFolder() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-// tags are those of the Makefile: without the library's generator of manual
+// tags are those of the Makefile (its -trimpath would have all packages compiled
+// once more): without the library's generator of manual
 // pages the command starts faster.
 const tags = "urfave_cli_no_docs"
 
@@ -78,7 +79,7 @@ func build(name, moreTags string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", tags+moreTags, "-o", path, "walship/cmd/walship")
+	cmd := exec.Command("go", "build", "-tags", tags+moreTags, "-o", path, "walship/cmd/walship")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)

@@ -1,0 +1,87 @@
+package integration_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"walship/internal/testsshd"
+)
+
+// With several archives the agent logs in to each once. What is said of push and
+// fetch to several holds: see TestPushToSeveral and TestFetchFromSeveral, which
+// make test-agent runs with an agent, too.
+func TestAgentOfSeveral(t *testing.T) {
+	t.Parallel()
+	server := testsshd.Start(t, testsshd.Options{})
+	a := newTwoWith(t, hostileData(t), server, true)
+	push := func(number int) {
+		t.Helper()
+		if code, said := a.push(number, byte(number)); code != 0 {
+			t.Fatalf("push of segment %d: code %d: %s", number, code, said)
+		}
+	}
+	status := func() (all []agentStatus) {
+		said := a.run(a.env, "agent", "status", "--json").text()
+		if err := json.Unmarshal([]byte(said), &all); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		return all
+	}
+	connected := func(want string) {
+		t.Helper()
+		hostileWait(t, "connected: "+want, func() bool {
+			return strings.Contains(a.run(a.env, "agent", "status", "--json").text(), `"connected": `+want)
+		})
+	}
+	push(1) // by itself: it starts the agent
+	connected("true")
+
+	logins := func() int { return strings.Count(server.Log(), "Accepted publickey") }
+	before := logins()
+	for number := 2; number <= 6; number++ {
+		push(number)
+	}
+	p, got := a.fetch("standby", a.name(4))
+	if _, want, _ := a.archived(a.root[1], a.name(4)); p.code != 0 || len(got) == 0 || !bytes.Equal(got, want) {
+		t.Errorf("fetch: code %d, %d bytes: %s", p.code, len(got), p.text())
+	}
+	if n := logins(); n != before {
+		t.Errorf("%d logins after the agent's", n-before)
+	}
+	if all := status(); len(all) != 1 || all[0].Pushed != 5 || all[0].Fetched != 1 || all[0].Failed != 0 {
+		t.Errorf("the agent has done: %+v", all)
+	}
+	for number := 1; number <= 6; number++ {
+		if !a.has(0, number) || !a.has(1, number) {
+			t.Errorf("segment %d in the archives: %v, %v", number, a.has(0, number), a.has(1, number))
+		}
+	}
+
+	// One goes down: push fails and says which, fetch goes on with the other one.
+	hostileOK(t, a.proxy[0].Refuse(true))
+	a.proxy[0].Reset()
+	connected("false")
+	code, said := a.push(7, 7)
+	says(t, "push with one down", code, said, 8, a.url[0]+": archive unreachable", a.url[1]+" has the file")
+	for _, mode := range []string{"standby", "archive recovery"} {
+		p, got := a.fetch(mode, a.name(5))
+		says(t, "fetch with one down", p.code, p.text(), 0, "delivered "+a.name(5)+" from "+a.url[1])
+		if len(got) == 0 {
+			t.Error("nothing was delivered")
+		}
+	}
+	p, _ = a.fetch("archive recovery", a.name(9))
+	says(t, "fetch of what only the one that is down may have", p.code, p.text(), 126, "archive unreachable")
+
+	hostileOK(t, a.proxy[0].Refuse(false))
+	push(7)
+	connected("true")
+	pushed := status()[0].Pushed
+	push(8)
+	if now := status()[0].Pushed; now != pushed+1 || !a.has(0, 8) || !a.has(1, 8) {
+		t.Errorf("once it is up again: %s; in the archives: %v, %v", fmt.Sprint(now), a.has(0, 8), a.has(1, 8))
+	}
+}
