@@ -21,7 +21,7 @@ func TestForeignFiles(t *testing.T) {
 		command []string
 	}{
 		{Zstd, []string{"zstd", "-qc"}},
-		{Zstd, []string{"zstd", "-qc", "--ultra", "-22", "--no-check"}},
+		{Zstd, []string{"zstd", "-qc", "--long=27", "--no-check"}},
 		{Gzip, []string{"gzip", "-c"}},
 		{LZ4, []string{"lz4", "-qc"}},
 		{LZ4, []string{"lz4", "-qc", "-9", "--no-frame-crc"}},
