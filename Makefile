@@ -41,6 +41,7 @@ race: ## the tests of all packages but integration, with the race detector (need
 
 FUZZTIME ?= 10m
 fuzz: ## every parser against made-up input, each for FUZZTIME; FUZZ=NAME: those alone
+	scripts/deps test
 	scripts/fuzz '$(FUZZTIME)' '$(FUZZ)'
 
 lint: ## gofmt, vet, staticcheck, errcheck and the import arrows
