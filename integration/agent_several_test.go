@@ -30,14 +30,14 @@ func TestAgentOfSeveral(t *testing.T) {
 		}
 		return all
 	}
-	connected := func(want string) {
+	connected := func(want int) {
 		t.Helper()
-		hostileWait(t, "connected: "+want, func() bool {
-			return strings.Contains(a.run(a.env, "agent", "status", "--json").text(), `"connected": `+want)
+		hostileWait(t, fmt.Sprint("connections: ", want), func() bool {
+			return strings.Count(a.run(a.env, "agent", "status", "--json").text(), `"connected": true`) == want
 		})
 	}
 	push(1) // by itself: it starts the agent
-	connected("true")
+	connected(2)
 
 	logins := func() int { return strings.Count(server.Log(), "Accepted publickey") }
 	before := logins()
@@ -60,10 +60,29 @@ func TestAgentOfSeveral(t *testing.T) {
 		}
 	}
 
+	// One falls silent: whoever must not wait is served by the agent all the same,
+	// with the other's file or with doubt, and does not wait for the silent one twice.
+	before = a.proxy[1].Connections()
+	a.proxy[0].BlackHole(true)
+	for _, mode := range []string{"standby", "ending"} {
+		p, got := a.fetch(mode, a.name(5))
+		says(t, mode+": fetch with one silent", p.code, p.text(), 0)
+		if len(got) == 0 {
+			t.Error("nothing was delivered")
+		}
+		p, _ = a.fetch(mode, a.name(9))
+		says(t, mode+": fetch of what only the silent one may have", p.code, p.text(), 1, "archive unreachable")
+	}
+	if n := a.proxy[1].Connections(); n != before {
+		t.Errorf("%d more connections: the calls did not take the agent's word", n-before)
+	}
+	a.proxy[0].BlackHole(false)
+	connected(2)
+
 	// One goes down: push fails and says which, fetch goes on with the other one.
 	hostileOK(t, a.proxy[0].Refuse(true))
 	a.proxy[0].Reset()
-	connected("false")
+	connected(1)
 	code, said := a.push(7, 7)
 	says(t, "push with one down", code, said, 8, a.url[0]+": archive unreachable", a.url[1]+" has the file")
 	for _, mode := range []string{"standby", "archive recovery"} {
@@ -78,7 +97,7 @@ func TestAgentOfSeveral(t *testing.T) {
 
 	hostileOK(t, a.proxy[0].Refuse(false))
 	push(7)
-	connected("true")
+	connected(2)
 	pushed := status()[0].Pushed
 	push(8)
 	if now := status()[0].Pushed; now != pushed+1 || !a.has(0, 8) || !a.has(1, 8) {

@@ -11,9 +11,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"walship/archive"
 	"walship/internal/agent"
 	"walship/internal/config"
 	"walship/internal/hugepage"
+	"walship/restore"
+	"walship/transport"
 )
 
 // agentIdle is how long an agent that a call has started stays without a call.
@@ -50,6 +53,10 @@ func (p *program) agentCommand() *cli.Command {
 			}
 			if err := conf.RequireArchive(); err != nil {
 				return err
+			}
+			if folderAmongSeveral(conf) {
+				return transport.WithHint(fmt.Errorf("%w: one of several archives is a local folder, and an agent serves none such", config.ErrConfig),
+					"push and fetch make their own connections; with the folder as the only archive, or without it, there can be an agent")
 			}
 			var idle time.Duration
 			if x.Bool("on-demand") {
@@ -166,14 +173,22 @@ func (p *program) printAgent(s agentStatus, ours bool) {
 		whose = "of this configuration"
 	}
 	p.print("agent %d, %s, version %s, since %s", s.PID, whose, s.Version, s.Since.Local().Format("2006-01-02 15:04:05"))
-	p.print("  archive   %s%s", oneLine(s.Archive), map[bool]string{true: "", false: " (not connected)"}[s.Connected == nil || *s.Connected])
+	for _, a := range s.Archives {
+		p.print("  archive   %s%s", oneLine(a.URL), map[bool]string{true: "", false: " (not connected)"}[a.Connected == nil || *a.Connected])
+	}
 	p.print("  calls     %d pushed, %d fetched, %d failed", s.Pushed, s.Fetched, s.Failed)
-	p.print("  ahead     %d segments published before they were asked for, %d of them asked for since", s.Ahead.Published, s.Ahead.Used)
-	p.print("  prefetch  %d segments fetched before they were asked for, %d of them asked for since, %d MB kept", s.Prefetch.Fetched, s.Prefetch.Used, s.Prefetch.Held>>20)
+	if s.Ahead != nil && s.Prefetch != nil {
+		p.printWorkAhead(*s.Ahead, *s.Prefetch)
+	}
 	p.print("  memory    %d MB", s.Memory>>20)
 	if s.Idle != "" {
 		p.print("  ends      after %s without a call", s.Idle)
 	}
+}
+
+func (p *program) printWorkAhead(ahead archive.AheadStats, kept restore.PrefetchStats) {
+	p.print("  ahead     %d segments published before they were asked for, %d of them asked for since", ahead.Published, ahead.Used)
+	p.print("  prefetch  %d segments fetched before they were asked for, %d of them asked for since, %d MB kept", kept.Fetched, kept.Used, kept.Held>>20)
 }
 
 func (p *program) agentStopCommand() *cli.Command {

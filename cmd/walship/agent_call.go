@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -82,6 +83,7 @@ func reply(err error, warnings []string) agent.Reply {
 	default:
 		r.Code = classCode(err)
 	}
+	r.Unreached = errors.Is(err, transport.ErrUnreachable)
 	r.Message, r.Hint = limit(err.Error()), limit(transport.Hint(err))
 	return r
 }
@@ -97,13 +99,12 @@ func limit(text string) string {
 // final reports whether the agent's answer is the call's own. What the agent
 // could not do for a reason that need not be the call's too, the call tries
 // itself: the agent's connection may be broken where a new one would not be. But
-// whoever has no time for a second try takes the first one's outcome; unless
-// there are several archives, as one that is silent has ended the agent's work
-// with the others.
+// whoever has no time for a second try takes the first one's outcome.
 func final(r agent.Reply, hasty bool) bool {
-	switch r.Code {
-	case exitUnreachable:
+	if r.Unreached {
 		return hasty
+	}
+	switch r.Code {
 	case exitUsage, exitConfig, exitLocal, exitLogin, exitInterrupted, exitOther:
 		return false
 	}
@@ -131,7 +132,6 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 		return answer, false
 	}
 	folder := agentFolder(c)
-	hasty = hasty && len(c.Archives) < 2
 	answer, err = agent.Call(ctx, folder, r, file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
@@ -147,7 +147,16 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 }
 
 // agentServes reports whether calls with this configuration go to an agent.
-func agentServes(c *config.Config) bool { return c.Agent == "auto" && agent.Possible }
+func agentServes(c *config.Config) bool {
+	return c.Agent == "auto" && agent.Possible && !folderAmongSeveral(c)
+}
+
+// folderAmongSeveral reports whether one of several archives is a local folder.
+// What hangs there, as on a dead NFS server, cannot be given up: it ends with the
+// call's process, but in an agent it would pile up, as others answer the calls.
+func folderAmongSeveral(c *config.Config) bool {
+	return len(c.Archives) > 1 && slices.ContainsFunc(c.Archives, func(url string) bool { return strings.HasPrefix(url, "file:") })
+}
 
 // outcome is the error that the answer stands for.
 func outcome(answer agent.Reply) error {

@@ -8,13 +8,13 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
 	"walship/archive"
 	"walship/internal/agent"
 	"walship/internal/config"
+	"walship/internal/crypt"
 	"walship/internal/fault"
 	"walship/internal/pgdata"
 	"walship/restore"
@@ -51,9 +51,8 @@ type worker struct {
 	conf     *config.Config
 	key      string
 	archives []named
-	remotes  []connected // the archives that are no local folders
-	pushers  archive.Pushers
-	fetchers restore.Fetchers
+	to       *crypt.Recipients
+	fetcher  *restore.Fetcher    // but for the archive
 	ahead    *archive.Ahead      // nil with several archives
 	before   *restore.Prefetcher // nil with several archives
 	stop     func()              // ends the agent
@@ -71,32 +70,35 @@ func newWorker(ctx context.Context, conf *config.Config, key string, log *agentL
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{conf: conf, key: key, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
+	w := &worker{conf: conf, key: key, to: to, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
+	w.fetcher = &restore.Fetcher{Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck, Patience: conf.Silence}
 	for _, one := range conf.Each() {
 		s, err := openWith(ctx, one, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections, Renew: agentRenew})
 		if err != nil {
 			w.close()
 			return nil, err
 		}
-		w.archives = append(w.archives, named{s, config.MaskURL(one.Archive), one})
-		if r, ok := s.(connected); ok {
-			w.remotes = append(w.remotes, r)
-			go w.watch(ctx, r, config.MaskURL(one.Archive))
+		a := named{s, config.MaskURL(one.Archive), one}
+		w.archives = append(w.archives, a)
+		if remote := a.remote(); remote != nil {
+			go w.watch(ctx, remote, a.name)
 		}
 	}
-	w.pushers = pushersOf(w.archives, to, nil)
-	for _, p := range w.pushers {
-		p.CloneGuard = true
-	}
-	w.fetchers = fetchersOf(&restore.Fetcher{Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck, Patience: conf.Silence}, w.archives)
 	if len(w.archives) == 1 {
-		w.ahead = &archive.Ahead{Pusher: w.pushers[0]}
-		w.before = &restore.Prefetcher{Fetcher: w.fetchers[0], Memory: conf.Prefetch}
-		for _, r := range w.remotes {
-			w.ahead.Connection = r.Connection
+		w.ahead = &archive.Ahead{Pusher: pushersOf(w.archives, to, nil)[0]}
+		w.ahead.Pusher.CloneGuard = true
+		w.before = &restore.Prefetcher{Fetcher: fetchersOf(w.fetcher, w.archives)[0], Memory: conf.Prefetch}
+		if remote := w.archives[0].remote(); remote != nil {
+			w.ahead.Connection = remote.Connection
 		}
 	}
 	return w, nil
+}
+
+// remote is the archive's connection, nil if it is a local folder.
+func (a named) remote() connected {
+	remote, _ := a.store.(connected)
+	return remote
 }
 
 // watch keeps the connection alive and logs what becomes of it.
@@ -144,7 +146,9 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer w.hurry(r.Silence, cancel)()
+	if remote := w.archives[0].remote(); remote != nil && w.ahead != nil && hasty(r.Silence) {
+		go hurry(ctx, remote, r.Silence, cancel)
+	}
 
 	fault.At("agent.asked")
 	var err error
@@ -172,31 +176,82 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	return answer
 }
 
-// hurry ends a call once an archive has said nothing for the time silence, which
-// may be less than what the shared connection is allowed. What others have waited
-// for before the call began does not count: that may be one slow fsync.
-func (w *worker) hurry(silence time.Duration, cancel context.CancelCauseFunc) (stop func()) {
-	if len(w.remotes) == 0 || silence <= 0 || silence >= silencePatient {
-		return func() {}
-	}
-	done := make(chan struct{})
+// hasty reports whether a call allows an archive less than the connection does.
+func hasty(silence time.Duration) bool { return silence > 0 && silence < silencePatient }
+
+// hurry ends what a call does with an archive once that has said nothing for the
+// time silence, which may be less than what the shared connection is allowed. What
+// others have waited for before the call began does not count: that may be one
+// slow fsync.
+func hurry(ctx context.Context, remote connected, silence time.Duration, cancel context.CancelCauseFunc) {
 	began := time.Now()
-	go func() {
-		for {
-			select {
-			case <-time.After(silence / 20):
-			case <-done:
-				return
-			}
-			for _, remote := range w.remotes {
-				if min(remote.Quiet(), time.Since(began)) >= silence {
-					cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
-					return
-				}
-			}
+	for {
+		select {
+		case <-time.After(silence / 20):
+		case <-ctx.Done():
+			return
 		}
-	}()
-	return func() { close(done) }
+		if min(remote.Quiet(), time.Since(began)) >= silence {
+			cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
+			return
+		}
+	}
+}
+
+// hurried is one of several archives for one call: once it has been silent for too
+// long, that archive fails and the others do not.
+type hurried struct {
+	store
+	over context.Context // ends with the archive's time, and with the call
+}
+
+// hurried are the archives for one call.
+func (w *worker) hurried(ctx context.Context, silence time.Duration) (all []named) {
+	for _, a := range w.archives {
+		if remote := a.remote(); remote != nil && hasty(silence) {
+			over, cancel := context.WithCancelCause(ctx)
+			go hurry(ctx, remote, silence, cancel)
+			a.store = hurried{a.store, over}
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// in is ctx within the archive's time. It lasts as long as the call: an open file
+// is read within it.
+func (h hurried) in(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	context.AfterFunc(h.over, func() { cancel(context.Cause(h.over)) })
+	return ctx
+}
+
+func (h hurried) Put(ctx context.Context, name string, src transport.Source) error {
+	return h.store.Put(h.in(ctx), name, src)
+}
+
+func (h hurried) Head(ctx context.Context, name string, n int) (transport.Head, error) {
+	return h.store.Head(h.in(ctx), name, n)
+}
+
+func (h hurried) Open(ctx context.Context, name string) (transport.File, error) {
+	return h.store.Open(h.in(ctx), name)
+}
+
+func (h hurried) List(ctx context.Context, dir string, fn func(transport.FileInfo) error) error {
+	return h.store.List(h.in(ctx), dir, fn)
+}
+
+func (h hurried) Mkdir(ctx context.Context, dir string) error {
+	return h.store.Mkdir(h.in(ctx), dir)
+}
+
+func (h hurried) Move(ctx context.Context, from, to string) error {
+	return h.store.Move(h.in(ctx), from, to)
+}
+
+func (h hurried) Sync(ctx context.Context, name string) error {
+	return h.store.Sync(h.in(ctx), name)
 }
 
 func (w *worker) push(ctx context.Context, r agent.Request, warn func(string)) error {
@@ -207,11 +262,9 @@ func (w *worker) push(ctx context.Context, r agent.Request, warn func(string)) e
 	if w.ahead != nil {
 		return w.ahead.Push(ctx, data, r.Path, r.Name, warn)
 	}
-	var pushers archive.Pushers
-	for _, p := range w.pushers {
-		one := *p
-		one.Warn = warn
-		pushers = append(pushers, &one)
+	pushers := pushersOf(w.hurried(ctx, r.Silence), w.to, warn)
+	for _, p := range pushers {
+		p.CloneGuard = true
 	}
 	return pushers.Push(ctx, data, r.Path, r.Name)
 }
@@ -236,13 +289,9 @@ func (w *worker) fetch(ctx context.Context, r agent.Request, file *os.File, warn
 		err = w.before.Get(ctx, asked, warn, begin)
 		return to.n, err
 	}
-	var fetchers restore.Fetchers
-	for _, f := range w.fetchers {
-		one := *f
-		one.Warn = warn
-		fetchers = append(fetchers, &one)
-	}
-	err = fetchers.Get(ctx, asked, begin)
+	f := *w.fetcher
+	f.Warn = warn
+	err = fetchersOf(&f, w.hurried(ctx, r.Silence)).Get(ctx, asked, begin)
 	return to.n, err
 }
 
@@ -282,20 +331,24 @@ func (w *worker) count(r agent.Request, err error) {
 
 // agentStatus is what an agent tells of itself.
 type agentStatus struct {
-	Key       string                `json:"key"`
-	PID       int                   `json:"pid"`
-	Version   string                `json:"version"`
-	Archive   string                `json:"archive"`
-	Since     time.Time             `json:"since"`
-	Connected *bool                 `json:"connected,omitempty"` // to each archive; absent: all are local folders
-	Pushed    int                   `json:"pushed"`              // calls
-	Fetched   int                   `json:"fetched"`             // calls
-	Failed    int                   `json:"failed"`              // calls
-	Ahead     archive.AheadStats    `json:"ahead"`
-	Prefetch  restore.PrefetchStats `json:"prefetch"`
-	Memory    uint64                `json:"memory_bytes"`
-	Threads   int                   `json:"goroutines"`
-	Idle      string                `json:"idle_limit,omitempty"` // it ends after so long without a call
+	Key      string                 `json:"key"`
+	PID      int                    `json:"pid"`
+	Version  string                 `json:"version"`
+	Archives []archiveStatus        `json:"archives"`
+	Since    time.Time              `json:"since"`
+	Pushed   int                    `json:"pushed"`             // calls
+	Fetched  int                    `json:"fetched"`            // calls
+	Failed   int                    `json:"failed"`             // calls
+	Ahead    *archive.AheadStats    `json:"ahead,omitempty"`    // with one archive
+	Prefetch *restore.PrefetchStats `json:"prefetch,omitempty"` // with one archive
+	Memory   uint64                 `json:"memory_bytes"`
+	Threads  int                    `json:"goroutines"`
+	Idle     string                 `json:"idle_limit,omitempty"` // it ends after so long without a call
+}
+
+type archiveStatus struct {
+	URL       string `json:"url"`
+	Connected *bool  `json:"connected,omitempty"` // absent: it is a local folder
 }
 
 func (w *worker) status() agent.Reply {
@@ -303,7 +356,7 @@ func (w *worker) status() agent.Reply {
 	runtime.ReadMemStats(&m)
 	w.mu.Lock()
 	s := agentStatus{
-		Key: w.key, PID: os.Getpid(), Version: version, Archive: maskedURLs(w.conf), Since: w.began.UTC().Truncate(time.Second),
+		Key: w.key, PID: os.Getpid(), Version: version, Since: w.began.UTC().Truncate(time.Second),
 		Pushed: w.calls[kindPush], Fetched: w.calls[kindFetch], Failed: w.fails,
 		Memory: m.Sys - m.HeapReleased, Threads: runtime.NumGoroutine(),
 	}
@@ -312,11 +365,16 @@ func (w *worker) status() agent.Reply {
 		s.Idle = config.FormatDuration(w.idle)
 	}
 	if w.ahead != nil {
-		s.Ahead, s.Prefetch = w.ahead.Stats(), w.before.Stats()
+		ahead, kept := w.ahead.Stats(), w.before.Stats()
+		s.Ahead, s.Prefetch = &ahead, &kept
 	}
-	if len(w.remotes) > 0 {
-		up := !slices.ContainsFunc(w.remotes, func(r connected) bool { return r.Connection() == 0 })
-		s.Connected = &up
+	for _, a := range w.archives {
+		one := archiveStatus{URL: a.name}
+		if remote := a.remote(); remote != nil {
+			up := remote.Connection() != 0
+			one.Connected = &up
+		}
+		s.Archives = append(s.Archives, one)
 	}
 	text, err := json.Marshal(s)
 	if err != nil {

@@ -17,6 +17,10 @@ func (c *checkup) checkAgent(ctx context.Context) {
 	if c.conf.Agent != "auto" {
 		return
 	}
+	if folderAmongSeveral(c.conf) {
+		c.say("agent", healthy, "none is used, as one of several archives is a local folder")
+		return
+	}
 	folder, key := agentFolder(c.conf), agentKey(c.conf)
 	if !agent.Possible {
 		c.say("agent", warning, "there is none on this system: each call makes a connection of its own")
@@ -31,7 +35,9 @@ func (c *checkup) checkAgent(ctx context.Context) {
 	answer, err := agent.Call(ctx, folder, agent.Request{Key: key, Kind: kindStatus}, nil)
 	var s agentStatus
 	switch {
-	case err == nil && json.Unmarshal(answer.Status, &s) == nil:
+	case err == nil && json.Unmarshal(answer.Status, &s) == nil && s.Ahead == nil:
+		c.say("agent", healthy, "agent %d has pushed %d files and fetched %d", s.PID, s.Pushed, s.Fetched)
+	case err == nil && s.PID != 0:
 		c.say("agent", healthy, "agent %d has pushed %d files, %d of them ahead, and fetched %d, %d of them ahead", s.PID, s.Pushed, s.Ahead.Used, s.Fetched, s.Prefetch.Used)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		if len(slices.DeleteFunc(keys, func(k string) bool { return k == key })) > 0 {

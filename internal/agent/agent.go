@@ -48,14 +48,15 @@ type Request struct {
 
 // Reply is the answer.
 type Reply struct {
-	Done     bool            `json:"done,omitempty"`    // said, never assumed: with it alone Code 0 is a success
-	Working  bool            `json:"working,omitempty"` // not yet: only a sign of life
-	Code     int             `json:"code"`              // 0: done; else as the server of it knows
-	Message  string          `json:"message,omitempty"`
-	Hint     string          `json:"hint,omitempty"`
-	Warnings []string        `json:"warnings,omitempty"`
-	Size     int64           `json:"size,omitempty"` // of what was delivered, bytes
-	Status   json.RawMessage `json:"status,omitempty"`
+	Done      bool            `json:"done,omitempty"`    // said, never assumed: with it alone Code 0 is a success
+	Working   bool            `json:"working,omitempty"` // not yet: only a sign of life
+	Code      int             `json:"code"`              // 0: done; else as the server of it knows
+	Message   string          `json:"message,omitempty"`
+	Unreached bool            `json:"unreached,omitempty"` // an archive could not be asked, whatever else Code says
+	Hint      string          `json:"hint,omitempty"`
+	Warnings  []string        `json:"warnings,omitempty"`
+	Size      int64           `json:"size,omitempty"` // of what was delivered, bytes
+	Status    json.RawMessage `json:"status,omitempty"`
 }
 
 // How the two watch each other.
