@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"walship/transport"
+)
+
+// hasty reports whether a call allows an archive less than the connection does.
+func hasty(silence time.Duration) bool { return silence > 0 && silence < silencePatient }
+
+// hurry ends what a call does with an archive once that has said nothing for the
+// time silence, which may be less than what the shared connection is allowed. What
+// others have waited for before the call began does not count: that may be one
+// slow fsync.
+func hurry(ctx context.Context, remote connected, silence time.Duration, cancel context.CancelCauseFunc) {
+	began := time.Now()
+	for {
+		select {
+		case <-time.After(silence / 20):
+		case <-ctx.Done():
+			return
+		}
+		if min(remote.Quiet(), time.Since(began)) >= silence {
+			cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
+			return
+		}
+	}
+}
+
+// hurried is one of several archives for one call: once it has been silent for too
+// long, that archive fails and the others do not.
+type hurried struct {
+	store
+	over context.Context // ends with the archive's time, and with the call
+}
+
+// hurried are the archives for one call.
+func (w *worker) hurried(ctx context.Context, silence time.Duration) (all []named) {
+	for _, a := range w.archives {
+		if remote := a.remote(); remote != nil && hasty(silence) {
+			over, cancel := context.WithCancelCause(ctx)
+			go hurry(ctx, remote, silence, cancel)
+			a.store = hurried{a.store, over}
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// in is ctx within the archive's time. It lasts as long as the call: an open file
+// is read within it.
+func (h hurried) in(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	context.AfterFunc(h.over, func() { cancel(context.Cause(h.over)) })
+	return ctx
+}
+
+func (h hurried) Put(ctx context.Context, name string, src transport.Source) error {
+	return h.store.Put(h.in(ctx), name, src)
+}
+
+func (h hurried) Head(ctx context.Context, name string, n int) (transport.Head, error) {
+	return h.store.Head(h.in(ctx), name, n)
+}
+
+func (h hurried) Open(ctx context.Context, name string) (transport.File, error) {
+	return h.store.Open(h.in(ctx), name)
+}
+
+func (h hurried) List(ctx context.Context, dir string, fn func(transport.FileInfo) error) error {
+	return h.store.List(h.in(ctx), dir, fn)
+}
+
+func (h hurried) Mkdir(ctx context.Context, dir string) error {
+	return h.store.Mkdir(h.in(ctx), dir)
+}
+
+func (h hurried) Move(ctx context.Context, from, to string) error {
+	return h.store.Move(h.in(ctx), from, to)
+}
+
+func (h hurried) Sync(ctx context.Context, name string) error {
+	return h.store.Sync(h.in(ctx), name)
+}
