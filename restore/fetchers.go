@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"walship/internal/layout"
+	"walship/internal/pgdata"
 	"walship/internal/stored"
 	"walship/transport"
 	"walship/walname"
@@ -296,6 +297,18 @@ func (s *several) absent(ctx context.Context) error {
 		return err
 	}
 	first := s.all[0]
+	if len(s.all) > 1 && first.GapGuard && first.Mode == pgdata.ArchiveRecovery {
+		// Newer timelines tell a hole from the end of WAL: each archive has to say
+		// which ones it knows of, where for a file at hand one may be passed over.
+		for _, q := range s.all {
+			if _, err := q.own.Wait(); err != nil {
+				s.errs[q] = err
+			}
+		}
+		if err := s.doubt(); err != nil {
+			return err
+		}
+	}
 	if err := first.guardGap(ctx); err != nil {
 		return err
 	}

@@ -203,7 +203,9 @@ func (s *SFTP) publish(ctx context.Context, c *session, temp, name string, folde
 		return s.renameAfterLook(ctx, c, temp, name, folder)
 	}
 	if !c.openSSH {
-		_, _ = done.Wait(ctx)
+		if _, err := done.Wait(ctx); err != nil {
+			return false, false, err // the folder must not be synced before
+		}
 	}
 	synced := folder.sync()
 	err = done.OK(ctx)

@@ -16,7 +16,6 @@ import (
 	"walship/internal/config"
 	"walship/internal/hugepage"
 	"walship/restore"
-	"walship/transport"
 )
 
 // agentIdle is how long an agent that a call has started stays without a call.
@@ -55,8 +54,7 @@ func (p *program) agentCommand() *cli.Command {
 				return err
 			}
 			if folderAmongSeveral(conf) {
-				return transport.WithHint(fmt.Errorf("%w: one of several archives is a local folder, and an agent serves none such", config.ErrConfig),
-					"push and fetch make their own connections; with the folder as the only archive, or without it, there can be an agent")
+				return errFolderAmongSeveral
 			}
 			var idle time.Duration
 			if x.Bool("on-demand") {

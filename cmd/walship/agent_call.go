@@ -101,7 +101,7 @@ func limit(text string) string {
 // itself: the agent's connection may be broken where a new one would not be. But
 // whoever has no time for a second try takes the first one's outcome.
 func final(r agent.Reply, hasty bool) bool {
-	if r.Unreached {
+	if r.Unreached || r.Code == exitUnreachable {
 		return hasty
 	}
 	switch r.Code {
@@ -155,8 +155,14 @@ func agentServes(c *config.Config) bool {
 // What hangs there, as on a dead NFS server, cannot be given up: it ends with the
 // call's process, but in an agent it would pile up, as others answer the calls.
 func folderAmongSeveral(c *config.Config) bool {
-	return len(c.Archives) > 1 && slices.ContainsFunc(c.Archives, func(url string) bool { return strings.HasPrefix(url, "file:") })
+	return len(c.Archives) > 1 && slices.ContainsFunc(c.Archives, func(url string) bool {
+		u, err := transport.ParseURL(url)
+		return err == nil && u.Scheme == "file"
+	})
 }
+
+var errFolderAmongSeveral = transport.WithHint(fmt.Errorf("%w: one of several archives is a local folder, and an agent serves none such", config.ErrConfig),
+	"push and fetch make their own connections; with the folder as the only archive, or without it, there can be an agent")
 
 // outcome is the error that the answer stands for.
 func outcome(answer agent.Reply) error {

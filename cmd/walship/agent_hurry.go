@@ -82,6 +82,10 @@ func (h hurried) Move(ctx context.Context, from, to string) error {
 	return h.store.Move(h.in(ctx), from, to)
 }
 
+func (h hurried) Sweep(ctx context.Context, dir string, age time.Duration) (int, error) {
+	return h.store.Sweep(h.in(ctx), dir, age)
+}
+
 func (h hurried) Sync(ctx context.Context, name string) error {
 	return h.store.Sync(h.in(ctx), name)
 }

@@ -98,6 +98,9 @@ func (p *program) newSetup(x *cli.Context) (*setup, error) {
 	if s.conf, err = config.Load(config.Sources{Flags: flags, CheckArchive: checkArchive}); err != nil {
 		return nil, err
 	}
+	if x.Bool("agent-service") && folderAmongSeveral(s.conf) {
+		return nil, errFolderAmongSeveral
+	}
 	if s.file == "" {
 		s.file = s.conf.File
 	}

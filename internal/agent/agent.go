@@ -52,7 +52,7 @@ type Reply struct {
 	Working   bool            `json:"working,omitempty"` // not yet: only a sign of life
 	Code      int             `json:"code"`              // 0: done; else as the server of it knows
 	Message   string          `json:"message,omitempty"`
-	Unreached bool            `json:"unreached,omitempty"` // an archive could not be asked, whatever else Code says
+	Unreached bool            `json:"unreached,omitempty"` // the error is also that an archive could not be asked, whatever Code says
 	Hint      string          `json:"hint,omitempty"`
 	Warnings  []string        `json:"warnings,omitempty"`
 	Size      int64           `json:"size,omitempty"` // of what was delivered, bytes
