@@ -68,9 +68,8 @@ func makeFolder() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-// tags are those of the Makefile (its -trimpath would have all packages compiled
-// once more): without the library's generator of manual
-// pages the command starts faster.
+// tags are those of the Makefile: without the library's generator of manual pages
+// the command starts faster. (Its -trimpath would have everything compiled again.)
 const tags = "urfave_cli_no_docs"
 
 func build(name, moreTags string) (string, error) {
