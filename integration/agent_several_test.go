@@ -60,21 +60,21 @@ func TestAgentOfSeveral(t *testing.T) {
 		}
 	}
 
-	// One falls silent: whoever must not wait is served by the agent all the same,
-	// with the other's file or with doubt, and does not wait for the silent one twice.
-	before = a.proxy[1].Connections()
+	// One falls silent: whoever must not wait gets the other's file from the agent
+	// all the same. Only before there is doubt does a call try by itself.
 	a.proxy[0].BlackHole(true)
 	for _, mode := range []string{"standby", "ending"} {
+		before := a.proxy[1].Connections()
 		p, got := a.fetch(mode, a.name(5))
 		says(t, mode+": fetch with one silent", p.code, p.text(), 0)
-		if len(got) == 0 {
-			t.Error("nothing was delivered")
+		if n := a.proxy[1].Connections() - before; len(got) == 0 || n != 0 {
+			t.Errorf("%s: %d bytes were delivered, over %d new connections", mode, len(got), n)
 		}
 		p, _ = a.fetch(mode, a.name(9))
 		says(t, mode+": fetch of what only the silent one may have", p.code, p.text(), 1, "archive unreachable")
-	}
-	if n := a.proxy[1].Connections(); n != before {
-		t.Errorf("%d more connections: the calls did not take the agent's word", n-before)
+		if n := a.proxy[1].Connections() - before; n != 1 {
+			t.Errorf("%s: doubt after %d new connections", mode, n)
+		}
 	}
 	a.proxy[0].BlackHole(false)
 	connected(2)

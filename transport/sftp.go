@@ -30,6 +30,7 @@ type SFTP struct {
 	mu      sync.Mutex
 	current *link
 	next    *link  // that takes its place when it stands; nil if none is on its way
+	old     *link  // whose place it has taken, and on which something may still be under way; or nil
 	made    uint64 // how many connections have been begun
 }
 
@@ -82,18 +83,21 @@ func (s *SFTP) Connection() uint64 {
 
 // Quiet is how long the server has said nothing although something waits for
 // it, the login included; 0 if nothing does.
-func (s *SFTP) Quiet() time.Duration {
+func (s *SFTP) Quiet() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.old != nil {
+		longest = s.old.quiet()
+	}
 	select {
 	case <-s.current.done:
-		if s.current.connection == nil {
-			return 0
+		if s.current.connection != nil {
+			longest = max(longest, s.current.quiet())
 		}
-		return s.current.quiet()
 	default:
-		return time.Since(s.current.dialed)
+		longest = max(longest, time.Since(s.current.dialed))
 	}
+	return longest
 }
 
 // connect dials in the background.
@@ -121,7 +125,7 @@ func (s *SFTP) renewed(old, made *link) {
 	case made.connection == nil:
 		old.dialed = time.Now() // and is tried again as late
 	case s.current == old:
-		s.current, unused = made, old
+		s.current, s.old, unused = made, old, old
 	}
 	s.mu.Unlock()
 	if unused.connection != nil {

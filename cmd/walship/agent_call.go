@@ -98,14 +98,13 @@ func limit(text string) string {
 
 // final reports whether the agent's answer is the call's own. What the agent
 // could not do for a reason that need not be the call's too, the call tries
-// itself: the agent's connection may be broken where a new one would not be. But
-// whoever has no time for a second try takes the first one's outcome.
-func final(r agent.Reply, hasty bool) bool {
-	if r.Unreached || r.Code == exitUnreachable {
-		return hasty
+// itself: the agent's connection may be broken where a new one would not be.
+func final(r agent.Reply) bool {
+	if r.Unreached {
+		return false
 	}
 	switch r.Code {
-	case exitUsage, exitConfig, exitLocal, exitLogin, exitInterrupted, exitOther:
+	case exitUsage, exitConfig, exitLocal, exitLogin, exitUnreachable, exitInterrupted, exitOther:
 		return false
 	}
 	return true
@@ -114,7 +113,7 @@ func final(r agent.Reply, hasty bool) bool {
 // viaAgent hands the work of a call to the agent. ok means that answer is the
 // outcome; otherwise the call does the work itself. An agent that is not there
 // is started, for the calls that follow. file is where to deliver to.
-func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Request, hasty bool, file *os.File) (answer agent.Reply, ok bool) {
+func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Request, file *os.File) (answer agent.Reply, ok bool) {
 	if !agentServes(c) {
 		return answer, false
 	}
@@ -137,7 +136,7 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		_ = startAgent(c, folder) // why it does not start, its log says
 		return answer, false
-	case err != nil || answer.Code == exitOK && !answer.Done || !final(answer, hasty):
+	case err != nil || answer.Code == exitOK && !answer.Done || !final(answer):
 		return answer, false
 	}
 	for _, text := range answer.Warnings {
@@ -187,7 +186,7 @@ func (p *program) pushViaAgent(ctx context.Context, c *config.Config, data *pgda
 		return false, nil
 	}
 	r := agent.Request{Kind: kindPush, Name: name, Path: path, Data: data.Path, Silence: silence}
-	answer, done := p.viaAgent(ctx, c, r, silence == silenceStopping, nil)
+	answer, done := p.viaAgent(ctx, c, r, nil)
 	return done, outcome(answer)
 }
 
@@ -203,7 +202,7 @@ func (p *program) fetchViaAgent(ctx context.Context, c *config.Config, q restore
 		return false, nil
 	}
 	r := agent.Request{Kind: kindFetch, Name: q.Name, Path: q.Path, Data: q.Data.Path, Mode: modeName(q.Mode), Silence: silenceFor(q.Mode)}
-	answer, done := p.viaAgent(ctx, c, r, q.Mode != pgdata.ArchiveRecovery, file)
+	answer, done := p.viaAgent(ctx, c, r, file)
 	if !done || answer.Code != exitOK {
 		return done, outcome(answer)
 	}

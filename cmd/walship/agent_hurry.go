@@ -8,23 +8,28 @@ import (
 	"walship/transport"
 )
 
+// agentShare is the part of a hasty call's time for which the agent's connection
+// may be silent. Then the call tries by itself, on a connection of its own, with
+// all of its time: the agent's may have died unnoticed.
+const agentShare = 4
+
 // hasty reports whether a call allows an archive less than the connection does.
 func hasty(silence time.Duration) bool { return silence > 0 && silence < silencePatient }
 
-// hurry ends what a call does with an archive once that has said nothing for the
-// time silence, which may be less than what the shared connection is allowed. What
-// others have waited for before the call began does not count: that may be one
-// slow fsync.
+// hurry ends what a call does with an archive once the server has let anything on
+// the shared connection wait for the call's share of the time silence. That may be
+// another call's slow fsync, or have begun before this call: of the many questions
+// of a promotion only the first one shall wait for a connection that is dead.
 func hurry(ctx context.Context, remote connected, silence time.Duration, cancel context.CancelCauseFunc) {
-	began := time.Now()
+	limit := silence / agentShare
 	for {
-		select {
-		case <-time.After(silence / 20):
-		case <-ctx.Done():
+		if remote.Quiet() >= limit {
+			cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, limit))
 			return
 		}
-		if min(remote.Quiet(), time.Since(began)) >= silence {
-			cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, silence))
+		select {
+		case <-time.After(limit / 20):
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -19,6 +19,8 @@ const dialTimeout = 10 * time.Second
 type link struct {
 	done chan struct{} // closed by end
 
+	stranded bool // carries nothing any more; guarded by the proxy's mu
+
 	mu     sync.Mutex
 	client *net.TCPConn
 	server *net.TCPConn // nil until dialled

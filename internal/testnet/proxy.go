@@ -111,6 +111,16 @@ func (p *Proxy) BlackHole(on bool) {
 	p.setBlack(on)
 }
 
+// Strand swallows from now on everything on the connections that are open, which
+// stay open, as behind a router that has forgotten them. Later ones work.
+func (p *Proxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.stranded = true
+	}
+}
+
 // BlackHoleAfter turns the black hole on once n more bytes have gone in the
 // direction, counted over all connections.
 func (p *Proxy) BlackHoleAfter(d Direction, n int64) {
@@ -212,10 +222,10 @@ func (p *Proxy) accept(l net.Listener) {
 	}
 }
 
-// waitOpen waits until the black hole is off, and is false when the link is to
+// waitOpen waits until the link carries something, and is false when it is to
 // end. It needs mu.
 func (p *Proxy) waitOpen(l *link) bool {
-	for p.black && !p.closed && !l.ended() {
+	for (p.black || l.stranded) && !p.closed && !l.ended() {
 		p.changed.Wait()
 	}
 	return !p.closed && !l.ended()

@@ -183,6 +183,18 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
+func TestStrand(t *testing.T) {
+	p := New(t, echo(t))
+	conn := dial(t, p.Addr())
+	ask(t, conn)
+	p.Strand()
+	_, err := conn.Write([]byte("held"))
+	must(t, err)
+	silentFor(t, conn, 50*time.Millisecond)
+	ask(t, dial(t, p.Addr()))
+	silentFor(t, conn, 50*time.Millisecond)
+}
+
 func TestBlackHoleAfter(t *testing.T) {
 	p := New(t, echo(t))
 	conn := dial(t, p.Addr())
