@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -60,19 +62,19 @@ func TestAgentOfSeveral(t *testing.T) {
 		}
 	}
 
-	// One falls silent: whoever must not wait gets the other's file from the agent
-	// all the same. Only before there is doubt does a call try by itself.
+	// One falls silent. Before an archive is taken for unreachable a call tries by
+	// itself: where there is doubt, and where a newer timeline might matter.
 	a.proxy[0].BlackHole(true)
-	for _, mode := range []string{"standby", "ending"} {
+	for mode, want := range map[string]int{"standby": 1, "ending": 0} {
 		before := a.proxy[1].Connections()
 		p, got := a.fetch(mode, a.name(5))
 		says(t, mode+": fetch with one silent", p.code, p.text(), 0)
-		if n := a.proxy[1].Connections() - before; len(got) == 0 || n != 0 {
+		if n := a.proxy[1].Connections() - before; len(got) == 0 || n != want {
 			t.Errorf("%s: %d bytes were delivered, over %d new connections", mode, len(got), n)
 		}
 		p, _ = a.fetch(mode, a.name(9))
 		says(t, mode+": fetch of what only the silent one may have", p.code, p.text(), 1, "archive unreachable")
-		if n := a.proxy[1].Connections() - before; n != 1 {
+		if n := a.proxy[1].Connections() - before; n != want+1 {
 			t.Errorf("%s: doubt after %d new connections", mode, n)
 		}
 	}
@@ -102,5 +104,20 @@ func TestAgentOfSeveral(t *testing.T) {
 	push(8)
 	if now := status()[0].Pushed; now != pushed+1 || !a.has(0, 8) || !a.has(1, 8) {
 		t.Errorf("once it is up again: %s; in the archives: %v, %v", fmt.Sprint(now), a.has(0, 8), a.has(1, 8))
+	}
+
+	// One alone knows of a newer timeline, and the agent's connection to it has died
+	// unnoticed: the fork guard knows it all the same.
+	history := "00000002.history"
+	path := a.add(history, []byte("1\t0/500080\tno recovery target specified\n"))
+	a.must(0, a.only(0).with("WALSHIP_AGENT", "off"), "push", "--no-clone-guard", path, history)
+	hostileOK(t, os.Remove(filepath.Join(a.Dir, path)))
+	for mode, code := range map[string]int{"standby": 1, "archive recovery": 126} {
+		push(8)
+		connected(2)
+		a.proxy[0].Strand()
+		p, _ := a.fetch(mode, a.name(5))
+		says(t, mode+": fetch of what a timeline that only one knows of has left", p.code, p.text(), code, "withheld", "timeline 2 has left timeline 1")
+		a.proxy[0].Reset()
 	}
 }

@@ -166,6 +166,9 @@ func (s *several) from(ctx context.Context, q *question) (found bool, err error)
 	if err := s.oneCluster(); err != nil {
 		return true, err
 	}
+	if err := s.unsure(q); err != nil {
+		return true, err
+	}
 	found, err = q.deliverFirst(ctx, q.copies)
 	if !found || err != nil {
 		return false, err
@@ -184,6 +187,19 @@ func (s *several) from(ctx context.Context, q *question) (found bool, err error)
 		}
 	}
 	return true, nil
+}
+
+// unsure is why a Sure question has to be asked again.
+func (s *several) unsure(q *question) error {
+	if !q.Sure || !q.mayBeLeft() {
+		return nil
+	}
+	for _, other := range s.all {
+		if _, err := other.newerNow(); errors.Is(err, transport.ErrUnreachable) {
+			return s.named(other, err)
+		}
+	}
+	return nil
 }
 
 // unguarded says what an archive that could not be asked leaves open.

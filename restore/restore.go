@@ -46,6 +46,11 @@ type Fetcher struct {
 	// file; 0 is 2 seconds.
 	Archive  string
 	Patience time.Duration
+
+	// Sure makes it an error, with several archives, if one that cannot be reached
+	// might know of a newer timeline that the fork guard would heed: for who can
+	// ask again in another way.
+	Sure bool
 }
 
 // Request is one question of PostgreSQL's, or of a person.

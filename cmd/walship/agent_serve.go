@@ -71,7 +71,7 @@ func newWorker(ctx context.Context, conf *config.Config, key string, log *agentL
 		return nil, err
 	}
 	w := &worker{conf: conf, key: key, to: to, stop: stop, idle: idle, log: log, began: time.Now(), calls: make(map[string]int)}
-	w.fetcher = &restore.Fetcher{Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck, Patience: conf.Silence}
+	w.fetcher = &restore.Fetcher{Keys: keys(conf), ForkGuard: true, GapGuard: true, HeaderCheck: conf.HeaderCheck, Patience: conf.Silence, Sure: true}
 	for _, one := range conf.Each() {
 		s, err := openWith(ctx, one, transport.SSH{Silence: silencePatient, Redial: true, Sessions: agentSessions, Connections: conf.Connections, Renew: agentRenew})
 		if err != nil {
