@@ -35,9 +35,13 @@ crowd: ## 24 that push and 24 that fetch at once, five minutes with the agent an
 
 CROWD ?= 5m
 
-race: ## the tests of all packages but integration, with the race detector (needs a C compiler)
+# What is done at once: the agent, crowds, several archives.
+RACE_TESTS = Agent|Crowd|Several|ArchiveUnderLoad|Outage|ForkGuard|GapGuard|TestBackup|TestRestore|TestSync|TestVerify|TestPrune
+
+race: ## the tests with the race detector, in walship itself too (needs a C compiler); of integration RACE_TESTS
 	scripts/deps test
 	CGO_ENABLED=1 scripts/go-test "$$(go list ./... | grep -v /integration | tr '\n' ' ')" -race -timeout 60m
+	CGO_ENABLED=1 scripts/go-test ./integration -race -timeout 60m -run '$(RACE_TESTS)'
 
 FUZZTIME ?= 10m
 fuzz: ## every parser against made-up input, each for FUZZTIME; FUZZ=NAME: those alone

@@ -3,6 +3,9 @@
 // it has
 //
 //	func TestMain(m *testing.M) { defer testbin.Clean(); m.Run() }
+//
+// Tests with the race detector get a command with it, and Clean panics
+// if that has found a race.
 package testbin
 
 import (
@@ -42,8 +45,14 @@ func Faulty(t TB) string {
 
 // Clean removes what has been built. Nothing can be built afterwards.
 func Clean() {
-	if dir, err := folder(); err == nil {
-		_ = os.RemoveAll(dir) // a folder left in /tmp fails no test
+	dir, err := folder()
+	if err != nil {
+		return
+	}
+	found := races(dir)
+	_ = os.RemoveAll(dir) // a folder left in /tmp fails no test
+	if found != "" {
+		panic("walship has data races\n" + found)
 	}
 }
 
@@ -78,10 +87,51 @@ func build(name, moreTags string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-tags", tags+moreTags, "-o", path, "walship/cmd/walship")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	args := []string{"build", "-tags", tags + moreTags, "-o", path, "walship/cmd/walship"}
+	env := append(os.Environ(), "CGO_ENABLED=0")
+	if race {
+		args, env = append(args[:1:1], append([]string{"-race"}, args[1:]...)...), os.Environ()
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Env = env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
+	if race {
+		if err := wrap(path); err != nil {
+			return "", err
+		}
+	}
 	return path, os.Chmod(path, 0o755)
+}
+
+// wrap puts a script in the command's place that has the command write of its
+// races to a file: servers and agents start it with an environment of their own,
+// and what it has to say goes to their logs.
+func wrap(path string) error {
+	logs := filepath.Join(filepath.Dir(path), "races")
+	if err := os.MkdirAll(logs, 0o777); err != nil {
+		return err
+	}
+	if err := os.Chmod(logs, 0o777); err != nil { // whatever the umask is
+		return err
+	}
+	if err := os.Rename(path, path+".race"); err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/bash\nGORACE=log_path=%s/of exec -a %s %s.race \"$@\"\n", logs, path, path)
+	return os.WriteFile(path, []byte(script), 0o755)
+}
+
+// races is what the command has written of its races.
+func races(dir string) (all string) {
+	paths, _ := filepath.Glob(filepath.Join(dir, "races", "of.*")) // the pattern is well formed
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		all += string(text)
+	}
+	return all
 }
