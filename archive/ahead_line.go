@@ -119,10 +119,12 @@ func (l *line) run(ctx context.Context, j *early, data *pgdata.Dir) {
 	defer j.cancel()
 	p := *l.a.Pusher
 	p.Warn = func(text string) { j.warnings = append(j.warnings, text) }
-	connection := l.a.connection() // of what is found to be there already; else as of its turn
+	connection := l.a.connection() // 0 if it is only made for this
 	j.pushed, j.err = p.pushAhead(ctx, data, j.name, l.a.encoding, func() error {
 		err := l.turn(ctx, j)
-		connection = l.a.connection()
+		if connection == 0 {
+			connection = l.a.connection()
+		}
 		return err
 	})
 	if connection == l.a.connection() {

@@ -189,14 +189,18 @@ func (s *several) from(ctx context.Context, q *question) (found bool, err error)
 	return true, nil
 }
 
-// unsure is why a Sure question has to be asked again.
+// unsure is why a Sure question has to be asked again: whatever keeps an archive
+// from telling of newer timelines, but damage, which stays.
 func (s *several) unsure(q *question) error {
 	if !q.Sure || !q.mayBeLeft() {
 		return nil
 	}
 	for _, other := range s.all {
-		if _, err := other.newerNow(); errors.Is(err, transport.ErrUnreachable) {
-			return s.named(other, err)
+		_, err := other.newerNow()
+		for _, why := range []error{err, s.errs[other]} {
+			if why != nil && !errors.Is(why, stored.ErrDamaged) {
+				return fmt.Errorf("%w: %w", transport.ErrUnreachable, s.named(other, why))
+			}
 		}
 	}
 	return nil

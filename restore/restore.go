@@ -47,7 +47,7 @@ type Fetcher struct {
 	Archive  string
 	Patience time.Duration
 
-	// Sure makes it an error, with several archives, if one that cannot be reached
+	// Sure makes it an error, with several archives, if one that cannot be asked
 	// might know of a newer timeline that the fork guard would heed: for who can
 	// ask again in another way.
 	Sure bool

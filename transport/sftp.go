@@ -86,7 +86,7 @@ func (s *SFTP) Connection() uint64 {
 func (s *SFTP) Quiet() (longest time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.old != nil {
+	if s.old != nil && s.old.connection != nil {
 		longest = s.old.quiet()
 	}
 	select {

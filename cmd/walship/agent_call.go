@@ -96,18 +96,13 @@ func limit(text string) string {
 	return text
 }
 
-// final reports whether the agent's answer is the call's own. What the agent
-// could not do for a reason that need not be the call's too, the call tries
-// itself: the agent's connection may be broken where a new one would not be.
-func final(r agent.Reply) bool {
-	if r.Unreached {
-		return false
-	}
-	switch r.Code {
-	case exitUsage, exitConfig, exitLocal, exitLogin, exitUnreachable, exitInterrupted, exitOther:
-		return false
-	}
-	return true
+// final reports whether the agent's answer is the call's own: work that is done,
+// and on a standby, which asks every few seconds, that a file is not there. All else
+// the call tries itself: the agent's login may be dead, or so old that it does not
+// see what a new one sees.
+func final(r agent.Request, answer agent.Reply) bool {
+	return answer.Code == exitOK && answer.Done ||
+		answer.Code == exitNotThere && !answer.Unreached && r.Mode == modeName(pgdata.Standby)
 }
 
 // viaAgent hands the work of a call to the agent. ok means that answer is the
@@ -136,7 +131,7 @@ func (p *program) viaAgent(ctx context.Context, c *config.Config, r agent.Reques
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		_ = startAgent(c, folder) // why it does not start, its log says
 		return answer, false
-	case err != nil || answer.Code == exitOK && !answer.Done || !final(answer):
+	case err != nil || !final(r, answer):
 		return answer, false
 	}
 	for _, text := range answer.Warnings {

@@ -19,20 +19,30 @@ func hasty(silence time.Duration) bool { return silence > 0 && silence < silence
 // hurry ends what a call does with an archive once the server has let anything on
 // the shared connection wait for the call's share of the time silence. That may be
 // another call's slow fsync, or have begun before this call: of the many questions
-// of a promotion only the first one shall wait for a connection that is dead.
+// of a promotion only the first one shall wait for a connection that is dead. The
+// first look is before hurry returns: what the call itself sends counts as a sign
+// of life until nobody answers.
 func hurry(ctx context.Context, remote connected, silence time.Duration, cancel context.CancelCauseFunc) {
 	limit := silence / agentShare
-	for {
-		if remote.Quiet() >= limit {
-			cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, limit))
-			return
+	over := func() bool {
+		if remote.Quiet() < limit {
+			return false
 		}
-		select {
-		case <-time.After(limit / 20):
-		case <-ctx.Done():
-			return
-		}
+		cancel(fmt.Errorf("%w: no answer for %v", transport.ErrUnreachable, limit))
+		return true
 	}
+	if over() {
+		return
+	}
+	go func() {
+		for !over() {
+			select {
+			case <-time.After(limit / 20):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 }
 
 // hurried is one of several archives for one call: once it has been silent for too
@@ -47,7 +57,7 @@ func (w *worker) hurried(ctx context.Context, silence time.Duration) (all []name
 	for _, a := range w.archives {
 		if remote := a.remote(); remote != nil && hasty(silence) {
 			over, cancel := context.WithCancelCause(ctx)
-			go hurry(ctx, remote, silence, cancel)
+			hurry(ctx, remote, silence, cancel)
 			a.store = hurried{a.store, over}
 		}
 		all = append(all, a)

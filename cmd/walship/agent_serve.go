@@ -147,7 +147,7 @@ func (w *worker) handle(ctx context.Context, r agent.Request, file *os.File) (an
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if remote := w.archives[0].remote(); remote != nil && w.ahead != nil && hasty(r.Silence) {
-		go hurry(ctx, remote, r.Silence, cancel)
+		hurry(ctx, remote, r.Silence, cancel)
 	}
 
 	fault.At("agent.asked")
