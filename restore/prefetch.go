@@ -29,6 +29,10 @@ const (
 	// for all of them.
 	prefetchAtOnce = 4
 
+	// prefetchPatience is how long the segment that is asked for shares the line
+	// with those behind it.
+	prefetchPatience = 5 * time.Second
+
 	// historiesAge is how old the list of newer timelines may be that the fork
 	// guard goes by, for a server in archive recovery: it has chosen its timeline
 	// when it started and looks for no other, so that what the guard learns a
@@ -94,8 +98,11 @@ func (p *Prefetcher) Get(ctx context.Context, r Request, warn func(string), begi
 				go p.give(k)
 			}
 		}()
+		alone := time.AfterFunc(prefetchPatience, s.drop)
+		defer alone.Stop()
 		select {
 		case <-k.done:
+			alone.Stop()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -265,3 +265,33 @@ func TestPrefetchSealed(t *testing.T) {
 		t.Errorf("%+v of %d", s, len(names))
 	}
 }
+
+// On a line that is too thin for all of them the segment that is asked for comes
+// first: what is on its way behind it is given up.
+func TestPrefetchThinLine(t *testing.T) {
+	f := newFollower(t, 128*mb)
+	names, contents := f.fill(1, 12)
+	f.delivered(f.get(names[0], pgdata.ArchiveRecovery), contents[names[0]])
+	f.settled()
+	f.p.Close()
+	f.p = &Prefetcher{Fetcher: f.Fetcher, Memory: 128 * mb}
+
+	stow := f.archive(names[1], contents[names[1]], stored.Zstd)
+	thin := make(chan struct{})
+	f.store.Hook(func(step storetest.Step) storetest.Fault {
+		if step.Name == stow {
+			<-thin
+		}
+		return storetest.Fault{}
+	})
+	f.delivered(f.get(names[0], pgdata.ArchiveRecovery), contents[names[0]])
+	done := make(chan error)
+	go func() { done <- f.get(names[1], pgdata.ArchiveRecovery) }()
+	for end := time.Now().Add(prefetchPatience + 10*time.Second); f.p.Stats().Held != mb; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are kept beside what is waited for", f.p.Stats().Held)
+		}
+	}
+	close(thin)
+	f.delivered(<-done, contents[names[1]])
+}

@@ -115,20 +115,26 @@ func (s *SFTP) connect() *link {
 }
 
 // renewed puts a new link in the place of an old one, if it comes to stand. The
-// old one ends with what has begun on it.
+// old one ends with what has begun on it; and at once if the host's key is no
+// longer trusted: then the old login, too, leads to where nobody wants to go.
 func (s *SFTP) renewed(old, made *link) {
 	<-made.done
 	s.mu.Lock()
 	s.next = nil
 	unused := made
 	switch {
+	case errors.Is(made.err, ErrHostKey):
+		unused = nil
 	case made.connection == nil:
 		old.dialed = time.Now() // and is tried again as late
 	case s.current == old:
 		s.current, s.old, unused = made, old, old
 	}
 	s.mu.Unlock()
-	if unused.connection != nil {
+	switch {
+	case unused == nil:
+		old.close()
+	case unused.connection != nil:
 		unused.retire()
 	}
 }

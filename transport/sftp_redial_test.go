@@ -101,6 +101,15 @@ func TestSFTPRenew(t *testing.T) {
 			t.Fatalf("with no new login to be had: %v", err)
 		}
 	}
+
+	if err := os.Truncate(srv.KnownHosts, 0); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); !errors.Is(err, transport.ErrHostKey); _, err = s.Head(t.Context(), "big", 1) {
+		if time.Now().After(end) {
+			t.Fatalf("at a host whose key is no longer trusted: %v", err)
+		}
+	}
 }
 
 // A host where the second session does not start, for want of processes, say,
