@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,11 +25,12 @@ import (
 func TestVerifyWhole(t *testing.T) {
 	for _, codec := range stored.Written() {
 		s := wholeArchive(t, codec)
-		var begun, read int64
+		var begun int64
+		var told atomic.Int64
 		v := s.verifier()
 		v.Jobs = 1
 		v.Begun = func(n int64) { begun = n }
-		v.Read = func(n int64) { read += n }
+		v.Read = func(n int64) { told.Add(n) }
 		verdict, err := v.Run(t.Context())
 		if err != nil || len(verdict.Faults) > 0 || len(verdict.Warnings) > 0 || verdict.Skipped > 0 || verdict.Backups != 2 {
 			t.Errorf("%s: %v, %+v", codec, err, verdict)
@@ -40,6 +43,7 @@ func TestVerifyWhole(t *testing.T) {
 				files++
 			}
 		}
+		read := told.Load()
 		if verdict.Files != files || read < begun*9/10 || read == 0 {
 			t.Errorf("%s: %d files of %d were read, %d bytes of %d", codec, verdict.Files, files, read, begun)
 		}
@@ -231,10 +235,13 @@ func TestVerifyResume(t *testing.T) {
 			}
 			break
 		}
+		var mu sync.Mutex
 		var read []string
 		s.store.Hook(func(step storetest.Step) storetest.Fault {
 			if step.Op == "open" {
+				mu.Lock()
 				read = append(read, step.Name)
+				mu.Unlock()
 			}
 			return storetest.Fault{}
 		})

