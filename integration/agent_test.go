@@ -269,7 +269,7 @@ func TestAgentOfAnotherBuild(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.binary = filepath.Join(testpg.Dir(t), "walship")
-	old, err := os.ReadFile(testbin.Walship(t))
+	old, err := os.ReadFile(testbin.Program(testbin.Walship(t)))
 	must(t, err)
 	must(t, os.WriteFile(s.binary, old, 0o755))
 	primary, _ := backlog(t, s, 4)

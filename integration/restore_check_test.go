@@ -312,7 +312,7 @@ func TestRestoreCheckFindsDamage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	primary := newPrimary(t, s, testpg.Options{})
-	primary.Query("create table victim as select g as n, md5(g::text) as text from generate_series(1, 20000) g; create index victim_n on victim (n)")
+	primary.Query("create table victim with (autovacuum_enabled = false) as select g as n, md5(g::text) as text from generate_series(1, 20000) g; create index victim_n on victim (n)")
 	// Within a leaf of an index: only pg_amcheck finds that.
 	spoil(t, primary, "victim_n", 10, 4096, strings.Repeat("\x7f", 2000))
 	s.backup(primary)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"walship/internal/testbin"
 	"walship/internal/testpg"
 )
 
@@ -21,7 +22,8 @@ func TestSetupAgentService(t *testing.T) {
 	t.Parallel()
 	r := newRecipe(t, testpg.Options{})
 	unit, sockets := r.config("walship-agent.service"), filepath.Join(testpg.Dir(t), "agent")
-	r.setupPrimary(0, []string{"+ExecStart=" + r.binary + " --config " + r.config("walship.toml") + " agent", `+agent = "auto"`}, "--agent-service", "--agent-dir", sockets, "--dry-run")
+	program := testbin.Program(r.binary)
+	r.setupPrimary(0, []string{"+ExecStart=" + program + " --config " + r.config("walship.toml") + " agent", `+agent = "auto"`}, "--agent-service", "--agent-dir", sockets, "--dry-run")
 	if _, err := os.Stat(unit); err == nil {
 		t.Fatal("a dry run has written it")
 	}
@@ -30,7 +32,7 @@ func TestSetupAgentService(t *testing.T) {
 	must(t, err)
 	text, err := os.ReadFile(unit)
 	must(t, err)
-	for _, line := range []string{"User=" + owner.Name, "ExecStart=" + r.binary + " --config " + r.config("walship.toml") + " agent", "WantedBy=multi-user.target"} {
+	for _, line := range []string{"User=" + owner.Name, "ExecStart=" + program + " --config " + r.config("walship.toml") + " agent", "WantedBy=multi-user.target"} {
 		if !strings.Contains(string(text), "\n"+line+"\n") {
 			t.Errorf("no line %q in\n%s", line, text)
 		}

@@ -43,6 +43,15 @@ func Faulty(t TB) string {
 	return path(t, faulty)
 }
 
+// Program is what runs when the command of this path does: with the race
+// detector that is another file, the path being a script that starts it.
+func Program(path string) string {
+	if race {
+		return path + ".race"
+	}
+	return path
+}
+
 // Clean removes what has been built. Nothing can be built afterwards.
 func Clean() {
 	dir, err := folder()
@@ -119,7 +128,7 @@ func wrap(path string) error {
 	if err := os.Rename(path, path+".race"); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("#!/bin/bash\nGORACE=log_path=%s/of exec -a %s %s.race \"$@\"\n", logs, path, path)
+	script := fmt.Sprintf("#!/bin/bash\nGORACE=log_path=%s/of exec -a %s %s \"$@\"\n", logs, path, Program(path))
 	return os.WriteFile(path, []byte(script), 0o755)
 }
 
