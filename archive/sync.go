@@ -43,7 +43,8 @@ type SyncStore interface {
 //	base backups      the newest first, of each the manifest last
 //
 // So To is at any moment like an archive that has been archived to up to some
-// point, and a second run goes on where the first has ended.
+// point, and a second run goes on where the first has ended. What lies behind other
+// content, or needs a history that cannot be copied, is held back.
 type Syncer struct {
 	From             Reader
 	To               SyncStore
@@ -54,6 +55,7 @@ type Syncer struct {
 	Jobs        int  // files that are copied at once; at least 1
 	DryRun      bool // only find out what would be copied
 	Make        bool // make the cluster's part of To if it is not there
+	Cleartext   bool // copy into an encrypted archive also what is not encrypted
 
 	// Begun, if not nil, is told once how many stored bytes are to be copied, Read
 	// of those that have been read, from several goroutines.
@@ -72,17 +74,21 @@ type Synced struct {
 	There   int64 // files that To had already, backups' files not among them
 	Backups int   // copied; those that To had are not counted
 	Gone    int64 // files that were removed from From meanwhile
+	Held    int64 // files, and base backups, that were held back
 
 	Faults []SyncFault // the first maxFaults of them, in the order of their files
 	More   int64       // further ones
 }
 
-// Conflict is the kind of a file that has other content in the other archive.
-const Conflict Kind = "conflict"
+// The kinds of faults that only copying finds.
+const (
+	Conflict  Kind = "conflict"  // a file that has other content in the other archive
+	Cleartext Kind = "cleartext" // a file that is not encrypted, where all should be
+)
 
 // SyncFault is a file that was not copied, or is not what it should be.
 type SyncFault struct {
-	Kind    Kind   `json:"kind"` // Damaged, Missing or Conflict
+	Kind    Kind   `json:"kind"` // Damaged, Conflict or Cleartext
 	Archive string `json:"archive"`
 	File    string `json:"file"` // from the root of the archive
 	What    string `json:"what"`
@@ -93,7 +99,9 @@ type SyncFault struct {
 // run again; Synced, which is never nil, then tells how far it has come. Faults
 // are no error: everything else has been copied.
 func (s *Syncer) Run(ctx context.Context) (*Synced, error) {
-	r := &syncing{Syncer: s, before: make(chan struct{})}
+	r := &syncing{Syncer: s, before: make(chan struct{}), histories: make(map[walname.Timeline]walname.History),
+		left: make(map[walname.Timeline]uint64), holds: make(map[walname.Timeline]uint64), lacks: make(map[walname.Segment]bool),
+		compared: make(map[string]bool)}
 	close(r.before)
 	err := r.run(ctx)
 	slices.SortStableFunc(r.done.Faults, func(a, b SyncFault) int { return compareFiles(a.File, b.File) })
@@ -103,12 +111,17 @@ func (s *Syncer) Run(ctx context.Context) (*Synced, error) {
 // syncing is one Run on its way.
 type syncing struct {
 	*Syncer
-	inv    *Inventory                           // of From: its Identity and Geometry
-	left   map[walname.Timeline]walname.Segment // where the first timeline leaves another
-	before chan struct{}                        // closed when the last file that has to come in order is stored
+	inv       *Inventory                           // of From: its Identity and Geometry
+	sealed    bool                                 // all in To is to be encrypted
+	histories map[walname.Timeline]walname.History // that could be read
+	left      map[walname.Timeline]uint64          // the number of the segment where the first timeline leaves another
+	compared  map[string]bool                      // files that were compared before their turn
+	before    chan struct{}                        // closed when the last file that has to come in order is stored
 
-	mu   sync.Mutex
-	done Synced
+	mu    sync.Mutex
+	done  Synced
+	holds map[walname.Timeline]uint64 // from which segment's number on WAL is held back
+	lacks map[walname.Segment]bool    // segments that were not copied
 }
 
 func (r *syncing) run(ctx context.Context) error {
@@ -128,8 +141,9 @@ func (r *syncing) run(ctx context.Context) error {
 	case errors.Is(err, layout.ErrIdentity) || !errors.Is(err, ErrArchive) || !r.Make:
 		return r.to(err)
 	default:
-		r.done.Made = true
+		r.done.Made, there = true, id
 	}
+	r.sealed = there.Sealed()
 	timelines, err := r.timelines(ctx)
 	if err != nil {
 		return err
@@ -220,9 +234,10 @@ func (r *syncing) fault(f SyncFault) {
 
 // What to do about faults.
 const (
-	meansDamaged  = "it was not copied; where another archive has it whole, move this one away and copy it from there; walship verify says what is at stake"
-	meansTorn     = "nothing is replaced: move it away there, and run walship sync again"
-	meansConflict = "two servers have archived under this name, and which of the two is right no program can tell: see docs/several-archives.md"
+	meansDamaged   = "it was not copied; where another archive has it whole, move this one away and copy it from there; walship verify says what is at stake"
+	meansTorn      = "nothing is replaced: move it away there, and run walship sync again"
+	meansConflict  = "two servers have archived under this name, and which of the two is right no program can tell; what follows it was held back: see docs/several-archives.md"
+	meansCleartext = "it was not copied; --cleartext copies it as it is"
 )
 
 func (r *syncing) damaged(file string, why error) {

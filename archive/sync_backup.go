@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
+	"sync"
 	"sync/atomic"
 
 	"walship/internal/basebackup"
@@ -16,14 +18,14 @@ import (
 	"walship/transport"
 )
 
-// missingBackup is a base backup that From has and To has not, or not whole.
+// missingBackup is a base backup that From has, and that To may not have, or not whole.
 type missingBackup struct {
 	Backup
 	sizes map[string]int64 // of the files that To has of it
-	there int64            // bytes of them
+	bytes int64            // of them
 }
 
-// missingBackups are those that are to be copied, the newest first.
+// missingBackups are the backups of From, the newest first, with what To has of each.
 func (r *syncing) missingBackups(ctx context.Context) (all []missingBackup, err error) {
 	t := &taker{Reader: r.From, inv: &Inventory{Cluster: r.Cluster}}
 	if err := t.backups(ctx); err != nil {
@@ -35,17 +37,26 @@ func (r *syncing) missingBackups(ctx context.Context) (all []missingBackup, err 
 		if b.Manifest == nil && b.Damage == "" {
 			continue // in progress, or what is left of one
 		}
-		err := r.To.List(ctx, basebackup.Folder(r.Cluster, b.ID), func(e transport.FileInfo) error {
-			b.sizes[e.Name] = e.Size
-			b.there += e.Size
-			return nil
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := b.list(ctx, r); err != nil {
 			return nil, r.to(err)
 		}
 		all = append(all, b)
 	}
 	return all, nil
+}
+
+// list looks at what To has of it.
+func (b *missingBackup) list(ctx context.Context, r *syncing) error {
+	b.sizes, b.bytes = make(map[string]int64), 0
+	err := r.To.List(ctx, basebackup.Folder(r.Cluster, b.ID), func(e transport.FileInfo) error {
+		b.sizes[e.Name] = e.Size
+		b.bytes += e.Size
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // backups copies the base backups, one after the other, several files at once.
@@ -61,7 +72,7 @@ func (r *syncing) backups(ctx context.Context) error {
 			r.damaged(manifest, errors.New(b.Damage))
 			continue
 		}
-		c := &backupCopy{syncing: r, missingBackup: b, folder: folder}
+		c := &backupCopy{syncing: r, missingBackup: b, folder: folder, names: make(map[string]int64)}
 		if err := c.run(ctx, manifest); err != nil {
 			return err
 		}
@@ -74,7 +85,10 @@ type backupCopy struct {
 	*syncing
 	missingBackup
 	folder string
-	failed atomic.Bool // a file is damaged: the manifest must not come
+	failed atomic.Bool // a file is damaged or has gone: the manifest must not come
+
+	naming sync.Mutex
+	names  map[string]int64 // of all files but the manifest, with their stored sizes
 }
 
 func (c *backupCopy) run(ctx context.Context, manifest string) error {
@@ -86,11 +100,30 @@ func (c *backupCopy) run(ctx context.Context, manifest string) error {
 	if err != nil {
 		return c.from(err)
 	}
-	if _, there := c.sizes[basebackup.ManifestFile]; there {
+	// The listing may be hours old.
+	if err := c.list(ctx, c.syncing); err != nil {
+		return c.to(err)
+	}
+	g, m := c.inv.Geometry, c.Manifest
+	size, there := c.sizes[basebackup.ManifestFile]
+	switch {
+	case there && c.bytes-size == m.StoredSize:
 		return c.compareManifest(ctx, manifest, text.Data)
+	case c.holdsAt(m.Timeline, g.Number(g.At(m.Timeline, max(m.EndLSN-1, m.StartLSN)))):
+		c.was(&c.done.Held)
+		return nil
+	case len(m.Lists) > 0 && c.isBare(m.Lists[0].Name): // they are all alike
+		c.bare(manifest)
+		return nil
 	}
 	if err := c.do(ctx, c.all); err != nil || c.failed.Load() {
 		return err
+	}
+	if err := c.complete(ctx); err != nil {
+		return err
+	}
+	if there {
+		return c.compareManifest(ctx, manifest, text.Data)
 	}
 	c.mu.Lock()
 	c.done.Backups++
@@ -104,10 +137,11 @@ func (c *backupCopy) run(ctx context.Context, manifest string) error {
 	if errors.Is(err, fs.ErrExist) {
 		return c.compareManifest(ctx, manifest, text.Data)
 	}
-	if err == nil {
-		c.copied(text.Size)
+	if err != nil {
+		return err
 	}
-	return err
+	c.copied(text.Size)
+	return c.complete(ctx) // what looked dead until now may just have been cleared away
 }
 
 // compareManifest compares a backup that To has: its manifest vouches for the
@@ -120,7 +154,10 @@ func (c *backupCopy) compareManifest(ctx context.Context, manifest string, ours 
 	case err != nil:
 		return c.to(err)
 	case string(theirs.Data) == string(ours):
-		return nil
+		if c.DryRun {
+			return nil
+		}
+		return c.to(c.To.Sync(ctx, manifest)) // whoever has put it may not have got there
 	}
 	if _, err := basebackup.ParseManifest(theirs.Data, c.ID); err != nil {
 		c.torn(manifest, err)
@@ -159,7 +196,7 @@ func (c *backupCopy) all(ctx context.Context, give func(syncJob) bool) error {
 			})
 		})
 		switch {
-		case err != nil && lasting(err):
+		case err != nil && (lasting(err) || errors.Is(err, fs.ErrNotExist)):
 			c.failed.Store(true) // copying it says why
 			return nil
 		case err != nil:
@@ -177,6 +214,9 @@ func (c *backupCopy) all(ctx context.Context, give func(syncJob) bool) error {
 // one copies a file that is vouched for, unless To has it.
 func (c *backupCopy) one(ctx context.Context, back *readBack, ref basebackup.Ref) error {
 	name := path.Join(c.folder, ref.Name)
+	c.naming.Lock()
+	c.names[ref.Name] = ref.StoredSize
+	c.naming.Unlock()
 	if _, there := c.sizes[ref.Name]; there {
 		return c.there(ctx, back, ref)
 	}
@@ -205,6 +245,8 @@ func (c *backupCopy) one(ctx context.Context, back *readBack, ref basebackup.Ref
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case wrong != nil && errors.Is(wrong, fs.ErrNotExist):
+		return c.lost(ctx, name, wrong)
 	case wrong != nil && lasting(wrong):
 		c.failed.Store(true)
 		c.damaged(name, wrong)
@@ -217,13 +259,67 @@ func (c *backupCopy) one(ctx context.Context, back *readBack, ref basebackup.Ref
 	return fmt.Errorf("%s: %w", name, err)
 }
 
+// lost deals with a file that is not in From: a prune may be at work there, which
+// removes a backup's manifest first.
+func (c *backupCopy) lost(ctx context.Context, name string, why error) error {
+	first := !c.failed.Swap(true)
+	_, err := c.From.Head(ctx, path.Join(c.folder, basebackup.ManifestFile), 0)
+	switch {
+	case err == nil:
+		c.damaged(name, why)
+	case !errors.Is(err, fs.ErrNotExist):
+		return c.from(err)
+	case first:
+		c.was(&c.done.Gone)
+	}
+	return nil
+}
+
+// complete looks a last time whether all that the manifest is going to vouch for
+// is in To, where a prune may have been at work meanwhile, and outlasts a power
+// cut as the manifest will.
+func (c *backupCopy) complete(ctx context.Context) error {
+	if c.DryRun {
+		return nil
+	}
+	gone := func(name string) error {
+		return c.to(fmt.Errorf("%w: %s was there and has been removed or altered since", ErrArchive, path.Join(c.folder, name)))
+	}
+	for name := range c.names { // any of them: it is their folder that has to be synced
+		err := c.patiently(ctx, func() error { return c.To.Sync(ctx, path.Join(c.folder, name)) })
+		if errors.Is(err, fs.ErrNotExist) {
+			return gone(name)
+		}
+		if err != nil {
+			return c.to(err)
+		}
+		break
+	}
+	missing := maps.Clone(c.names)
+	err := c.To.List(ctx, c.folder, func(e transport.FileInfo) error {
+		if missing[e.Name] == e.Size {
+			delete(missing, e.Name)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return c.to(err)
+	}
+	for name := range missing {
+		return gone(name)
+	}
+	return c.walThere(ctx, c.Backup)
+}
+
 // there checks a file that To has of a backup that is not whole there: what an
 // earlier call has left is right.
 func (c *backupCopy) there(ctx context.Context, back *readBack, ref basebackup.Ref) error {
 	name := path.Join(c.folder, ref.Name)
 	err := c.patiently(ctx, func() error { return c.thereOnce(ctx, back, name, ref) })
 	switch {
-	case err == nil || errors.Is(err, fs.ErrNotExist):
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist): // a prune's, and complete says so
 		return nil
 	case errors.Is(err, stored.ErrDamaged):
 		c.failed.Store(true)

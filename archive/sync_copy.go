@@ -3,6 +3,8 @@ package archive
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,16 @@ import (
 // if nothing is, and not before the channel before is closed.
 func (r *syncing) copy(ctx context.Context, back *readBack, p pair, f StoredFile, before <-chan struct{}, check func() error) error {
 	if r.DryRun {
+		if err := await(ctx, before); err != nil {
+			return err
+		}
+	}
+	switch {
+	case r.isHeld(f): // what is read yet may hold it back as well
+		return r.notCopied(f, errHeld)
+	case r.isBare(f.Stored):
+		return r.notCopied(f, errBare)
+	case r.DryRun:
 		r.copied(f.Size)
 		return nil
 	}
@@ -36,7 +48,15 @@ func (r *syncing) copy(ctx context.Context, back *readBack, p pair, f StoredFile
 				wrong, err = r.through(ctx, back, w, check)
 				return cmp.Or(err, wrong)
 			},
-			Confirm: func() error { return await(ctx, before) },
+			Confirm: func() error {
+				if err := await(ctx, before); err != nil {
+					return err
+				}
+				if r.isHeld(f) {
+					return errHeld
+				}
+				return nil
+			},
 		})
 		if wrong != nil {
 			return wrong
@@ -50,18 +70,41 @@ func (r *syncing) copy(ctx context.Context, back *readBack, p pair, f StoredFile
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case wrong != nil && errors.Is(wrong, fs.ErrNotExist):
-		r.was(&r.done.Gone)
-		return nil
-	case wrong != nil && lasting(wrong):
-		r.damaged(f.Stored, wrong)
-		return nil
+	case errors.Is(err, errHeld):
+		return r.notCopied(f, errHeld)
+	case wrong != nil && (lasting(wrong) || errors.Is(wrong, fs.ErrNotExist)):
+		return r.notCopied(f, wrong)
 	case wrong != nil:
 		return r.from(fmt.Errorf("%s: %w", f.Stored, wrong))
 	case errors.Is(err, fs.ErrExist): // since the folder was listed
 		return r.compareNow(ctx, f)
 	}
 	return fmt.Errorf("%s: %w", f.Stored, err)
+}
+
+// notCopied takes note of why a file was not copied.
+func (r *syncing) notCopied(f StoredFile, why error) error {
+	if f.Name.Kind == walname.KindSegment {
+		r.mu.Lock()
+		r.lacks[f.Name.Segment] = true
+		r.mu.Unlock()
+	}
+	switch {
+	case errors.Is(why, errHeld):
+		r.was(&r.done.Held)
+		return nil
+	case errors.Is(why, fs.ErrNotExist):
+		r.was(&r.done.Gone)
+		return nil
+	case errors.Is(why, errBare):
+		r.bare(f.Stored)
+	default:
+		r.damaged(f.Stored, why)
+	}
+	if f.Name.Kind == walname.KindHistory && !r.knows(f.Name.Timeline()) {
+		r.holdBehind(f)
+	}
+	return nil
 }
 
 // await waits for a file that has to be stored before.
@@ -201,6 +244,7 @@ func (r *syncing) compare(ctx context.Context, p pair, f StoredFile, there strin
 	one := func(sums map[string]bool) string { return slices.Sorted(maps.Keys(sums))[0] }
 	r.fault(SyncFault{Conflict, r.ToName, name,
 		fmt.Sprintf("%s has SHA-256 %s there, %s in %s", f.Name, one(theirs), one(ours), r.FromName), meansConflict})
+	r.holdBehind(f)
 	return nil
 }
 
@@ -219,8 +263,8 @@ func (r *syncing) compareNow(ctx context.Context, f StoredFile) error {
 	})
 }
 
-// sums are the SHA-256 that a stored file may have: of a plain one all that are
-// vouched for.
+// sums are the SHA-256 that a stored file may have: of a plain one what is vouched
+// for. Where more than one is, only its content tells which one it has.
 func (r *syncing) sums(ctx context.Context, s Reader, f StoredFile, name string, in *shelf) (map[string]bool, error) {
 	base := path.Base(name)
 	if stored.CodecOf(base) == stored.Plain {
@@ -234,8 +278,14 @@ func (r *syncing) sums(ctx context.Context, s Reader, f StoredFile, name string,
 			return nil, fmt.Errorf("%w: it has %d bytes", stored.ErrDamaged, head.Size)
 		case len(in.vouchers[base]) == 0:
 			return nil, fmt.Errorf("%w: nothing vouches for it", stored.ErrDamaged)
+		case len(in.vouchers[base]) == 1:
+			return in.vouchers[base], nil
 		}
-		return in.vouchers[base], nil
+		sum, err := contentSum(ctx, s, name)
+		if err == nil && !in.vouchers[base][sum] {
+			err = fmt.Errorf("%w: nothing vouches for what it holds", stored.ErrDamaged)
+		}
+		return map[string]bool{sum: true}, err
 	}
 	head, err := s.Head(ctx, name, stored.HeadSize)
 	if err != nil {
@@ -251,4 +301,18 @@ func (r *syncing) sums(ctx context.Context, s Reader, f StoredFile, name string,
 		return nil, fmt.Errorf("%w: its record says that it is %s of cluster %d", stored.ErrDamaged, record.Name, record.SystemID)
 	}
 	return map[string]bool{fmt.Sprintf("%x", record.SHA256): true}, nil
+}
+
+// contentSum reads a plain file.
+func contentSum(ctx context.Context, s Reader, name string) (digits string, err error) {
+	file, err := s.Open(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, struct{ io.Reader }{file}); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
 }

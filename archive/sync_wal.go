@@ -32,7 +32,7 @@ func (r *syncing) timelines(ctx context.Context) (logs map[walname.Timeline][]st
 	if entries, err = t.list(ctx, r.Cluster.Histories()); err != nil {
 		return nil, r.from(err)
 	}
-	r.left = make(map[walname.Timeline]walname.Segment)
+	var unread []walname.Timeline
 	for _, e := range entries {
 		f, ok := storedFile(path.Join(r.Cluster.Histories(), e.Name), e)
 		if !ok || f.Name.Kind != walname.KindHistory {
@@ -43,26 +43,30 @@ func (r *syncing) timelines(ctx context.Context) (logs map[walname.Timeline][]st
 		}
 		h, err := readHistory(ctx, r.From, f)
 		switch {
-		case errors.Is(err, stored.ErrDamaged), errors.Is(err, fs.ErrNotExist):
-			continue // the copying says so
+		case errors.Is(err, fs.ErrNotExist):
+			continue // the copying says so, and of damage as well
+		case errors.Is(err, stored.ErrDamaged):
+			unread = append(unread, f.Name.Timeline())
+			continue
 		case err != nil:
 			return nil, r.from(err)
 		}
 		r.forks(h)
+	}
+	for _, tl := range unread {
+		if err := r.unread(ctx, tl, logs); err != nil {
+			return nil, err
+		}
 	}
 	return logs, nil
 }
 
 // forks takes note of where h leaves other timelines.
 func (r *syncing) forks(h walname.History) {
-	g := r.inv.Geometry
+	r.histories[h.Timeline] = h
 	for _, a := range h.Ancestors {
-		at := a.SwitchSegment
-		if a.Exact() {
-			at = g.At(a.Timeline, a.Switch)
-		}
-		if first, ok := r.left[a.Timeline]; !ok || g.Number(at) < g.Number(first) {
-			r.left[a.Timeline] = at
+		if first, ok := r.left[a.Timeline]; !ok || r.fork(a) < first {
+			r.left[a.Timeline] = r.fork(a)
 		}
 	}
 }
@@ -71,9 +75,8 @@ func (r *syncing) forks(h walname.History) {
 // the end of its segment. Up to 9.2 a fork at the very end of a segment is
 // recorded like one within it, and the segment comes late, which does no harm.
 func (r *syncing) isLeft(f StoredFile) bool {
-	g := r.inv.Geometry
 	at, ok := r.left[f.Name.Timeline()]
-	return ok && g.Number(f.Name.Segment) >= g.Number(at)
+	return ok && r.inv.Geometry.Number(f.Name.Segment) >= at
 }
 
 // shelf is a folder as it was listed.
@@ -162,7 +165,7 @@ func (r *syncing) measure(ctx context.Context, timelines map[walname.Timeline][]
 	}
 	all, err := r.missingBackups(ctx)
 	for _, b := range all {
-		missing += b.Stored - b.there
+		missing += b.Stored - b.bytes
 	}
 	return missing, err
 }
@@ -172,6 +175,12 @@ func (r *syncing) wal(ctx context.Context, timelines map[walname.Timeline][]stri
 	var histories pair
 	err := r.pairs(ctx, []string{r.Cluster.Histories()}, func(p pair) error { histories = p; return nil })
 	if err != nil {
+		return err
+	}
+	if !r.settle(give, histories) {
+		return context.Cause(ctx)
+	}
+	if err := r.compareLate(ctx, timelines, give); err != nil {
 		return err
 	}
 	var late []string // folders with files of a timeline that another has left
@@ -192,6 +201,9 @@ func (r *syncing) wal(ctx context.Context, timelines map[walname.Timeline][]stri
 					return context.Cause(ctx)
 				}
 			}
+			if !r.settle(give, p) {
+				return context.Cause(ctx)
+			}
 			return nil
 		})
 		if err != nil {
@@ -200,12 +212,35 @@ func (r *syncing) wal(ctx context.Context, timelines map[walname.Timeline][]stri
 	}
 	return r.pairs(ctx, late, func(p pair) error {
 		for _, f := range p.wal() {
-			if r.isLeft(f) && !r.give(give, p, f) {
+			if r.isLeft(f) && !r.compared[f.Stored] && !r.give(give, p, f) {
 				return context.Cause(ctx)
 			}
 		}
 		return nil
 	})
+}
+
+// compareLate gives what both have of WAL that comes late to be compared: what is
+// other content there holds back timelines whose turn comes before.
+func (r *syncing) compareLate(ctx context.Context, timelines map[walname.Timeline][]string, give func(syncJob) bool) error {
+	for _, tl := range slices.Sorted(maps.Keys(r.left)) {
+		err := r.pairs(ctx, timelines[tl], func(p pair) error {
+			for _, f := range p.wal() {
+				if _, there := p.to.stems[stemOf(path.Base(f.Stored))]; !there || !r.isLeft(f) {
+					continue
+				}
+				if !r.give(give, p, f) {
+					return context.Cause(ctx)
+				}
+				r.compared[f.Stored] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wal are the files of WAL in From's folder, by place.
@@ -238,31 +273,43 @@ func (r *syncing) aside(ctx context.Context, give func(syncJob) bool) error {
 				return context.Cause(ctx)
 			}
 		}
+		if !r.settle(give, p) {
+			return context.Cause(ctx)
+		}
 		return nil
 	})
 }
 
-// give gives one file of WAL to be copied, or, where To has it, to be compared.
+// give gives one file of WAL to be copied, or, where To has it, to be compared. No
+// file is published before it is known of all those before it what became of them.
 func (r *syncing) give(give func(syncJob) bool, p pair, f StoredFile) bool {
-	if there, ok := p.to.stems[stemOf(path.Base(f.Stored))]; ok {
-		return give(func(ctx context.Context, _ *readBack) error { return r.compare(ctx, p, f, there) })
-	}
-	before, stored := r.before, make(chan struct{})
-	r.before = stored
-	return give(func(ctx context.Context, back *readBack) error {
-		err := r.copy(ctx, back, p, f, before, func() error {
-			if f.Name.Kind == walname.KindHistory || f.Name.Kind == walname.KindBackup {
-				text, err := back.small(ctx, f)
-				if err == nil {
-					err = fits(back, f, text)
-				}
-				return err
-			}
-			return back.wal(ctx, f)
-		})
+	there, isThere := p.to.stems[stemOf(path.Base(f.Stored))]
+	before, done := r.before, make(chan struct{})
+	r.before = done
+	return give(func(ctx context.Context, back *readBack) (err error) {
+		if isThere {
+			err = r.compare(ctx, p, f, there)
+		} else {
+			err = r.copy(ctx, back, p, f, before, func() error { return r.check(ctx, back, f) })
+		}
+		if err == nil {
+			err = await(ctx, before)
+		}
 		if err == nil { // else all ends, and nothing behind it may be published
-			close(stored)
+			close(done)
 		}
 		return err
 	})
+}
+
+// check reads one file of WAL, and tells what is wrong with it.
+func (r *syncing) check(ctx context.Context, back *readBack, f StoredFile) error {
+	if f.Name.Kind != walname.KindHistory && f.Name.Kind != walname.KindBackup {
+		return back.wal(ctx, f)
+	}
+	text, err := back.small(ctx, f)
+	if err == nil {
+		err = fits(back, f, text)
+	}
+	return err
 }

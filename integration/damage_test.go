@@ -99,18 +99,18 @@ func TestFlippedBits(t *testing.T) {
 			})
 		}
 		r := rand.New(rand.NewPCG(1, 2))
-		for at := range 40 {
+		for at := range 16 { // internal/stored tries them all
 			offsets <- at
 			offsets <- len(sound) - 1 - at
 		}
-		for range 80 {
+		for range 40 {
 			offsets <- r.IntN(len(sound))
 		}
 		close(offsets)
 		workers.Wait()
-		t.Logf("%s: %d bytes, 160 flips, %d of them harmless", codec, len(sound), harmless)
-		if harmless > 16 {
-			t.Errorf("%s: %d of 160 flips were not noticed", codec, harmless)
+		t.Logf("%s: %d bytes, 72 flips, %d of them harmless", codec, len(sound), harmless)
+		if harmless > 12 { // most are in the head of gzip
+			t.Errorf("%s: %d of 72 flips were not noticed", codec, harmless)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -201,10 +202,11 @@ func TestOutageStopsArchiveRecovery(t *testing.T) {
 	t.Parallel()
 	l := losePrimary(t, testpg.Options{})
 	t.Run("all", func(t *testing.T) {
-		for _, o := range append(outages(), damages(l.middle)...) {
-			t.Run(o.name, func(t *testing.T) {
+		// One server meets several of them, one after the other.
+		for some := range slices.Chunk(append(outages(), damages(l.middle)...), 3) {
+			t.Run(some[0].name+" and others", func(t *testing.T) {
 				t.Parallel()
-				outageStopsRecovery(t, l, o)
+				outagesStopRecovery(t, l, some...)
 			})
 		}
 		for name, command := range map[string]string{
@@ -243,11 +245,16 @@ func TestOutageStopsArchiveRecovery(t *testing.T) {
 	})
 }
 
-func outageStopsRecovery(t *testing.T, l lost, o outage) {
+func outagesStopRecovery(t *testing.T, l lost, some ...outage) {
 	s, c := l.copy(t)
-	end := o.begin(t, s)
-	stops(t, c, o.says)
-	end()
+	for _, o := range some {
+		t.Run(o.name, func(t *testing.T) {
+			end := o.begin(t, s)
+			stops(t, c, o.says)
+			end()
+			c.ClearLog()
+		})
+	}
 	recovers(t, c, l.want)
 }
 

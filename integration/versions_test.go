@@ -21,7 +21,7 @@ func TestVersions(t *testing.T) {
 			})
 			t.Run("outage", func(t *testing.T) {
 				t.Parallel()
-				outageStopsRecovery(t, losePrimary(t, o), outage{begin: sshdDown, says: "connection refused"})
+				outagesStopRecovery(t, losePrimary(t, o), outage{name: "outage", begin: sshdDown, says: "connection refused"})
 			})
 			for _, silent := range []bool{false, true} {
 				t.Run("failover, archive "+archiveIs(silent), func(t *testing.T) {

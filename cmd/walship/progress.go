@@ -26,9 +26,13 @@ type progress struct {
 // linePause is the time between two lines.
 const linePause = time.Minute
 
-// progress begins to show. total is in bytes, 0 if it is not known.
+// progress begins to show, unless it is to be quiet. total is in bytes, 0 if it is
+// not known.
 func (v *voice) progress(what string, total int64) *progress {
 	p := &progress{v: v, what: what, began: time.Now(), total: total, quit: make(chan struct{})}
+	if v.quiet {
+		return p
+	}
 	if isTerminal(v.err) {
 		p.bar = progressbar.NewOptions64(barTotal(total),
 			progressbar.OptionSetWriter(v.err),

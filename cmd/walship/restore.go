@@ -57,6 +57,7 @@ func restoreFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "missing-wal-ok", Usage: "go on although WAL is missing before the target"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "check everything, say what would be done, and write nothing"},
 		&cli.BoolFlag{Name: "json", Usage: "print the result as JSON"},
+		&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "show no progress"},
 	}
 }
 
@@ -65,6 +66,7 @@ func (p *program) restore(x *cli.Context) error {
 		return err
 	}
 	lean()
+	p.quiet = x.Bool("q")
 	if x.Bool("check") {
 		return p.checkRestore(x)
 	}
@@ -262,8 +264,8 @@ func parseMapping(text string) (m restore.Mapping, err error) {
 }
 
 // restoreCommandLine is the restore_command that does what this call was told:
-// with absolute paths, for it runs elsewhere, and without a password, for it is
-// seen in the process list.
+// with absolute paths, for it runs elsewhere. A URL with a password, which the
+// process list would show, is none that the configuration takes.
 func restoreCommandLine(conf *config.Config) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -284,10 +286,7 @@ func restoreCommandLine(conf *config.Config) (string, error) {
 		value := v.Text
 		switch v.Name {
 		case "archive":
-			if config.MaskURL(conf.Archive) != conf.Archive {
-				return "", transport.WithHint(fmt.Errorf("%w: the archive's URL has a password, which restore_command would show to everybody", config.ErrConfig),
-					"write it into a configuration file that only the server's user may read, and give --config")
-			}
+			value = conf.Archive
 		case "ssh_key", "known_hosts", "identity_file":
 			if value, err = absolute(value); err != nil {
 				return "", err

@@ -31,7 +31,7 @@ func checkFlags() []cli.Flag {
 		&cli.StringFlag{Name: "sample", Usage: "with --check: check only so many percent of the tables, chosen at random, such as 10%"},
 		&cli.StringFlag{Name: "seed", Usage: "with --sample: choose the same tables again as the drill that named this number"},
 		&cli.StringFlag{Name: "dir", Usage: "with --check: where the throwaway folder goes; default TMPDIR"},
-		&cli.StringFlag{Name: "jobs", Usage: "with --check: connections that check at a time; default the number of processors"},
+		&cli.StringFlag{Name: "jobs", Usage: "with --check: connections that check at a time; default the number of processors, at most 16"},
 		&cli.BoolFlag{Name: "no-record", Usage: "with --check: leave no record of the outcome in the archive"},
 		&cli.StringFlag{Name: "username", Usage: "with --check: a superuser of the cluster; default the first there is"},
 	}

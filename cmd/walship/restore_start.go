@@ -153,7 +153,7 @@ func (p *program) startRestored(ctx context.Context, how starting, plan *restore
 
 // startCommand is how a person starts the server.
 func startCommand(install pgrun.Install, data string) string {
-	return fmt.Sprintf("%s/pg_ctl start -D %s", install.Bin, data)
+	return fmt.Sprintf("%s/pg_ctl start -D %s", shellWord(install.Bin), shellWord(data))
 }
 
 // replayProgress shows how much WAL has been replayed, in whole segments: up to

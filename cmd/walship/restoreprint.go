@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"walship/internal/pgrun"
 	"walship/restore"
 )
 
@@ -92,7 +93,10 @@ type restoredSpace struct {
 // printRestored prints the result; res is nil if nothing was done, run if the
 // server was not started.
 func (p *program) printRestored(x *cli.Context, plan *restore.Plan, res *restore.Result, took time.Duration, run *started) error {
-	start := "pg_ctl -D " + shellWord(plan.Dir) + " start"
+	start := "pg_ctl start -D " + shellWord(plan.Dir)
+	if install, err := pgrun.Find(x.Context, plan.Version, x.String("bin-dir")); err == nil { // often not in PATH
+		start = startCommand(install, plan.Dir)
+	}
 	if x.Bool("json") {
 		m := plan.Manifest
 		v := restored{

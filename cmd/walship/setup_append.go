@@ -78,7 +78,7 @@ func appendOnlyMatch(chroot, keys string) []string {
 
 // appendOnlyCosts says what there is to live with.
 func (s *setup) appendOnlyCosts() {
-	s.line("what it costs", "walship prune, and moving a damaged file aside, need the other key, on another machine, and a walship.toml without append_only there.")
+	s.line("what it costs", "walship prune, and moving a damaged file aside, need the other key, on another machine, and a walship.toml without append_only there. So do new encryption recipients (walship init --recipient).")
 	s.line("", "A second name of each file stays in tmp/ until walship prune has swept it: until then nothing that is pruned frees its space.")
 	s.line("", "Files have the mode 0440. What an unfinished backup has stored stays until walship prune.")
 	s.line("", "It protects what is there. Whoever has the key can still read the archive, fill its disk, and add files that lie: rules of prune that count backups can be made to drop honest ones, so look at its plan.")

@@ -42,7 +42,7 @@ func (s *setup) findPassword(ctx context.Context, f *follower) error {
 	}
 	if !isTTY(os.Stdin) || !isTerminal(s.err) {
 		return transport.WithHint(fmt.Errorf("%w: there is no password file %s", errLocalFile, path),
-			"copy it from the primary, where setup primary has told its name, with mode 0600; --passfile names another")
+			"copy it from the primary, where setup primary has told its name, with mode 0600; --passfile names another, ~/.pgpass before PostgreSQL 10")
 	}
 	password, err := s.askPassword(ctx, fmt.Sprintf("password of %s on %s: ", f.follow.Role, f.follow.Host))
 	if err != nil {

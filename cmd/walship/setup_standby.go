@@ -31,7 +31,7 @@ func (p *program) setupStandbyCommand() *cli.Command {
 		Flags: append(append(common(), setupFlags()...), setupDataFlag("data directory of the standby: empty, not there yet, or a standby already; default PGDATA"),
 			&cli.StringFlag{Name: "primary", Usage: "HOST or HOST:PORT of the server to follow"},
 			&cli.StringFlag{Name: "role", Usage: "role to log in there as; default " + standbyRole},
-			&cli.StringFlag{Name: "passfile", Usage: "password file with that role's password; default pgpass beside walship.toml (before PostgreSQL 10 always ~/.pgpass)"},
+			&cli.StringFlag{Name: "passfile", Usage: "password file with that role's password; default pgpass beside walship.toml (before PostgreSQL 10 it has to be ~/.pgpass, to be named for a new standby)"},
 			&cli.StringFlag{Name: "slot", Usage: "replication slot on the primary to use (from 9.4 on)"},
 			&cli.StringFlag{Name: "standby-name", Usage: "how the primary shall call this server (application_name); default the host's name"},
 			&cli.BoolFlag{Name: "archive-cleanup", Usage: "let the standby remove from the archive what its restartpoints and the base backups do not need (archive_cleanup_command); not where another server reads the archive too; --archive-cleanup=false takes it back"},
@@ -41,7 +41,7 @@ func (p *program) setupStandbyCommand() *cli.Command {
 			&cli.BoolFlag{Name: "new-copy", Usage: "with --rejoin: move the old data directory away and copy anew, instead of pg_rewind"},
 			&cli.StringFlag{Name: "rewind-user", Usage: "with --rejoin: superuser that pg_rewind logs in as; default PGUSER or postgres"},
 			serviceFlag(),
-			&cli.BoolFlag{Name: "start", Usage: "start the standby, and wait until it has caught up"}),
+			&cli.BoolFlag{Name: "start", Usage: "start the standby, and wait until it has caught up, for 30 minutes at most"}),
 		Action: func(x *cli.Context) error {
 			if _, err := arguments(x); err != nil {
 				return err
@@ -300,7 +300,7 @@ func (s *setup) configureStandby(f *follower) error {
 	v := f.data.Version
 	f.follow.Version = v
 	if v < 100000 && f.follow.Passfile != s.passfile(v) {
-		return usage("PostgreSQL %s looks for the password in %s only: copy it there, and leave --passfile out", v, s.passfile(v))
+		return usage("PostgreSQL %s looks for the password in %s only: copy it there, and run this again with that --passfile, or none", v, s.passfile(v))
 	}
 	if f.follow.Slot != "" && v < 90400 {
 		return usage("--slot: PostgreSQL %s has no replication slots", v)

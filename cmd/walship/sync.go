@@ -22,19 +22,22 @@ func (p *program) syncCommand() *cli.Command {
 		Description: "Copies WAL, histories, what was set aside and base backups, byte for byte, and\n" +
 			"checks each file on the way: what is damaged is reported and not copied. Nothing\n" +
 			"is ever replaced or removed; a file that is there with other content is\n" +
-			"reported. Run again, it goes on where it has ended, whatever has ended it.\n\n" +
+			"reported, and what follows it is held back. Run again, it goes on where it has\n" +
+			"ended, whatever has ended it.\n\n" +
 			"   walship sync sftp://wal@old/srv/wal sftp://wal@new/srv/wal\n" +
 			"   walship sync\n\n" +
 			"FROM and TO are URLs of archives. TO is made if it is not there. Without them it\n" +
 			"copies from the first of the archives that the configuration lists to each of\n" +
 			"the others, which walship init has made.\n\n" +
 			"Exits 0 when TO has all that FROM has. Otherwise:\n\n" +
-			"   2 command line            3 configuration         5 other content is there\n" +
-			"   7 archive not usable      8 unreachable           9 login, host key\n" +
-			"  10 permission             11 disk full            12 not durable enough\n" +
-			"  14 a file is damaged      15 ended by a signal    16 anything else",
+			"   2 command line            3 configuration         4 a file is not encrypted\n" +
+			"   5 other content is there  7 archive not usable    8 unreachable\n" +
+			"   9 login, host key        10 permission           11 disk full\n" +
+			"  12 not durable enough     14 a file is damaged    15 ended by a signal\n" +
+			"  16 anything else",
 		Flags: append(common(), dataFlag(), clusterFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "tell what would be copied, and copy nothing"},
+			&cli.BoolFlag{Name: "cleartext", Usage: "copy into an encrypted archive also what FROM holds unencrypted"},
 			&cli.StringFlag{Name: "jobs", Usage: "files copied at once; default: the number of processors, and at least 4 over SFTP"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, see docs/several-archives.md"},
 			&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "show no progress"}),
@@ -135,7 +138,7 @@ func (p *program) syncOne(x *cli.Context, s syncing) (*jsonSync, error) {
 	}
 	defer to.Close()
 	copying := &archive.Syncer{From: from, To: to, FromName: config.MaskURL(s.from.Archive), ToName: config.MaskURL(s.to.Archive),
-		HeaderCheck: s.from.HeaderCheck, Jobs: jobs, DryRun: x.Bool("dry-run"), Make: s.make}
+		HeaderCheck: s.from.HeaderCheck, Jobs: jobs, DryRun: x.Bool("dry-run"), Make: s.make, Cleartext: x.Bool("cleartext")}
 	if copying.Cluster, err = oneCluster(x.Context, x, from); err != nil {
 		return nil, fmt.Errorf("%s: %w", copying.FromName, err)
 	}
@@ -169,10 +172,15 @@ func syncFaults(done *archive.Synced) error {
 	if n == 0 {
 		return nil
 	}
+	bare := true // and nothing else
 	for _, f := range done.Faults {
 		if f.Kind == archive.Conflict {
 			return fmt.Errorf("%w: %s", archive.ErrConflict, numbered(n, "file")+" not copied or not as it should be")
 		}
+		bare = bare && f.Kind == archive.Cleartext
+	}
+	if bare {
+		return fmt.Errorf("%w: %s not encrypted, in an archive that is", archive.ErrRefused, numbered(n, "file"))
 	}
 	return transport.WithHint(fmt.Errorf("%w: %s", errFaults, numbered(n, "fault")), "what to do about each stands beside it")
 }
@@ -196,6 +204,7 @@ type jsonSync struct {
 	Backups  int                 `json:"backups"`
 	There    int64               `json:"already_there"`
 	Gone     int64               `json:"gone"`
+	Held     int64               `json:"held_back"` // behind a conflict, or a history that was not copied
 	Seconds  float64             `json:"seconds"`
 	Faults   []archive.SyncFault `json:"faults"`
 	More     int64               `json:"more_faults"`
@@ -204,7 +213,7 @@ type jsonSync struct {
 
 func newJSONSync(s *archive.Syncer, d *archive.Synced, took time.Duration, ended bool) *jsonSync {
 	return &jsonSync{From: s.FromName, To: s.ToName, SystemID: s.Cluster.SystemID, DryRun: s.DryRun, Made: d.Made, Files: d.Files, Size: d.Bytes,
-		Whole: ended && len(d.Faults) == 0 && (!s.DryRun || d.Files == 0), Backups: d.Backups, There: d.There, Gone: d.Gone,
+		Whole: ended && len(d.Faults) == 0 && (!s.DryRun || d.Files == 0), Backups: d.Backups, There: d.There, Gone: d.Gone, Held: d.Held,
 		Seconds: took.Seconds(), Faults: append([]archive.SyncFault{}, d.Faults...), More: d.More, ended: ended}
 }
 
@@ -237,6 +246,9 @@ func (p *program) printSync(j *jsonSync, cluster layout.Cluster) {
 	}
 	if j.Gone > 0 {
 		p.print("removed meanwhile, as by walship prune: %s", files(j.Gone))
+	}
+	if j.Held > 0 {
+		p.print("held back, for what comes before it was not copied: %s", files(j.Held))
 	}
 	for i, f := range j.Faults {
 		if i == shownFaults {

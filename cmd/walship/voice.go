@@ -21,6 +21,8 @@ import (
 
 type voice struct {
 	out, err *os.File
+
+	quiet bool // no progress is shown
 }
 
 // fail reports the error that ended a call.

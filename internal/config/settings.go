@@ -45,7 +45,7 @@ func Settings() []Setting {
 		{Name: "agent_dir", path: true, Usage: "folder of the agent's socket and log, which must be this user's alone, instead of walship-UID in the folder for temporary files", set: text(func(c *Config) *string { return &c.AgentDir })},
 		{Name: "prefetch_memory", Default: "128MB", Usage: "memory for the segments that the agent keeps ready for a recovering server; 0 for none", set: size(func(c *Config) *int64 { return &c.Prefetch })},
 		{Name: "connections", Default: "1", number: true, Usage: "over how many logins the agent may spread its work, 1 to 8; what the archive host allows decides", set: connections},
-		{Name: "timeout", Default: "2m", Usage: "longest that a whole call may take; not of backup, restore, verify, prune and sync", set: duration(func(c *Config) *time.Duration { return &c.Timeout })},
+		{Name: "timeout", Default: "2m", Usage: "longest that a whole call may take; not of backup, restore, verify, prune, sync, the agent, nor of setup but for setup ssh", set: duration(func(c *Config) *time.Duration { return &c.Timeout })},
 		{Name: "silence", Default: "auto", Usage: "longest that the archive may say nothing; auto: the mode decides", set: autoDuration(func(c *Config) *time.Duration { return &c.Silence })},
 		{Name: "durability", Default: "full", Words: []string{"full", "file", "none"}, Usage: "what the archive must promise: full; file, without the folder's sync; or none", set: text(func(c *Config) *string { return &c.Durability })},
 		{Name: "append_only", Default: "off", Words: []string{"on", "off"}, Usage: "on: the account may only add to the archive; see walship setup ssh --append-only", set: onOff(func(c *Config) *bool { return &c.AppendOnly })},

@@ -167,8 +167,8 @@ func WaitFor(t TB, limit time.Duration, what string, done func() bool) {
 }
 
 // Poll asks done until it answers true, which it reports, the last time at the
-// deadline. In between it rests four times as long as the asking took: a psql and
-// its backend cost more than most of what is waited for, and other tests need the
+// deadline. In between it rests four times as long as the asking took: a
+// backend costs more than most of what is waited for, and other tests need the
 // processor.
 func Poll(limit time.Duration, done func() bool) bool {
 	deadline := time.Now().Add(limit)
@@ -180,7 +180,7 @@ func Poll(limit time.Duration, done func() bool) bool {
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(min(max(10*time.Millisecond, 4*time.Since(asked)), time.Second))
+		time.Sleep(min(max(25*time.Millisecond, 4*time.Since(asked)), time.Second))
 	}
 }
 
