@@ -76,8 +76,9 @@ type Synced struct {
 	Gone    int64 // files that were removed from From meanwhile
 	Held    int64 // files, and base backups, that were held back
 
-	Faults []SyncFault // the first maxFaults of them, in the order of their files
-	More   int64       // further ones
+	Faults []SyncFault    // the first maxFaults of them, in the order of their files
+	More   int64          // further ones
+	Kinds  map[Kind]int64 // how many there are of each kind, further ones included
 }
 
 // The kinds of faults that only copying finds.
@@ -101,7 +102,8 @@ type SyncFault struct {
 func (s *Syncer) Run(ctx context.Context) (*Synced, error) {
 	r := &syncing{Syncer: s, before: make(chan struct{}), histories: make(map[walname.Timeline]walname.History),
 		left: make(map[walname.Timeline]uint64), holds: make(map[walname.Timeline]uint64), lacks: make(map[walname.Segment]bool),
-		compared: make(map[string]bool)}
+		compared: make(map[string]bool), unreadable: make(map[string]bool)}
+	r.done.Kinds = make(map[Kind]int64)
 	close(r.before)
 	err := r.run(ctx)
 	slices.SortStableFunc(r.done.Faults, func(a, b SyncFault) int { return compareFiles(a.File, b.File) })
@@ -111,12 +113,13 @@ func (s *Syncer) Run(ctx context.Context) (*Synced, error) {
 // syncing is one Run on its way.
 type syncing struct {
 	*Syncer
-	inv       *Inventory                           // of From: its Identity and Geometry
-	sealed    bool                                 // all in To is to be encrypted
-	histories map[walname.Timeline]walname.History // that could be read
-	left      map[walname.Timeline]uint64          // the number of the segment where the first timeline leaves another
-	compared  map[string]bool                      // files that were compared before their turn
-	before    chan struct{}                        // closed when the last file that has to come in order is stored
+	inv        *Inventory                           // of From: its Identity and Geometry
+	sealed     bool                                 // all in To is to be encrypted
+	histories  map[walname.Timeline]walname.History // that could be read
+	unreadable map[string]bool                      // stored histories of From that are damaged, and have been reported
+	left       map[walname.Timeline]uint64          // the number of the segment where the first timeline leaves another
+	compared   map[string]bool                      // files that were compared before their turn
+	before     chan struct{}                        // closed when the last file that has to come in order is stored
 
 	mu    sync.Mutex
 	done  Synced
@@ -144,13 +147,18 @@ func (r *syncing) run(ctx context.Context) error {
 		r.done.Made, there = true, id
 	}
 	r.sealed = there.Sealed()
+	// A backup that is finished now has its WAL in From, and so among what is copied.
+	backups, err := r.missingBackups(ctx)
+	if err != nil {
+		return err
+	}
 	timelines, err := r.timelines(ctx)
 	if err != nil {
 		return err
 	}
 	if !r.DryRun {
 		if r.Begun != nil {
-			missing, err := r.measure(ctx, timelines)
+			missing, err := r.measure(ctx, timelines, backups)
 			if err != nil {
 				return err
 			}
@@ -166,7 +174,7 @@ func (r *syncing) run(ctx context.Context) error {
 	if err := r.do(ctx, r.aside); err != nil {
 		return err
 	}
-	return r.backups(ctx)
+	return r.backups(ctx, backups)
 }
 
 // make makes the cluster's part of To. The identity is that of From, byte for
@@ -225,7 +233,8 @@ func sided(name string, err error) error {
 func (r *syncing) fault(f SyncFault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.done.Faults) < maxFaults {
+	r.done.Kinds[f.Kind]++
+	if len(r.done.Faults) < maxFaults && (f.Kind != Cleartext || r.done.Kinds[Cleartext] <= maxFaults/2) {
 		r.done.Faults = append(r.done.Faults, f)
 	} else {
 		r.done.More++
@@ -237,6 +246,7 @@ const (
 	meansDamaged   = "it was not copied; where another archive has it whole, move this one away and copy it from there; walship verify says what is at stake"
 	meansTorn      = "nothing is replaced: move it away there, and run walship sync again"
 	meansConflict  = "two servers have archived under this name, and which of the two is right no program can tell; what follows it was held back: see docs/several-archives.md"
+	meansOther     = "two servers have archived under this name, and which of the two is right no program can tell: see docs/several-archives.md"
 	meansCleartext = "it was not copied; --cleartext copies it as it is"
 )
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -60,11 +61,7 @@ func (b *missingBackup) list(ctx context.Context, r *syncing) error {
 }
 
 // backups copies the base backups, one after the other, several files at once.
-func (r *syncing) backups(ctx context.Context) error {
-	all, err := r.missingBackups(ctx)
-	if err != nil {
-		return err
-	}
+func (r *syncing) backups(ctx context.Context, all []missingBackup) error {
 	for _, b := range all {
 		folder := basebackup.Folder(r.Cluster, b.ID)
 		manifest := path.Join(folder, basebackup.ManifestFile)
@@ -104,12 +101,14 @@ func (c *backupCopy) run(ctx context.Context, manifest string) error {
 	if err := c.list(ctx, c.syncing); err != nil {
 		return c.to(err)
 	}
-	g, m := c.inv.Geometry, c.Manifest
+	m, last := c.Manifest, c.inv.Geometry.At(c.Manifest.Timeline, max(c.Manifest.EndLSN-1, c.Manifest.StartLSN))
 	size, there := c.sizes[basebackup.ManifestFile]
 	switch {
-	case there && c.bytes-size == m.StoredSize:
-		return c.compareManifest(ctx, manifest, text.Data)
-	case c.holdsAt(m.Timeline, g.Number(g.At(m.Timeline, max(m.EndLSN-1, m.StartLSN)))):
+	case there:
+		if same, err := c.sameManifest(ctx, manifest, text.Data); err != nil || !same || c.bytes-size == m.StoredSize {
+			return err
+		}
+	case c.holdsAt(m.Timeline, c.inv.Geometry.Number(last)):
 		c.was(&c.done.Held)
 		return nil
 	case len(m.Lists) > 0 && c.isBare(m.Lists[0].Name): // they are all alike
@@ -119,52 +118,50 @@ func (c *backupCopy) run(ctx context.Context, manifest string) error {
 	if err := c.do(ctx, c.all); err != nil || c.failed.Load() {
 		return err
 	}
-	if err := c.complete(ctx); err != nil {
+	if whole, err := c.complete(ctx, manifest); err != nil || !whole || there {
 		return err
 	}
-	if there {
-		return c.compareManifest(ctx, manifest, text.Data)
+	if !c.DryRun {
+		fault.At("sync.backup")
+		err = c.patiently(ctx, func() error { return c.to(c.To.Put(ctx, manifest, bytesOf(text.Data))) })
+		if errors.Is(err, fs.ErrExist) {
+			same, err := c.sameManifest(ctx, manifest, text.Data)
+			if err != nil || !same {
+				return err
+			}
+		} else if err != nil {
+			return err
+		}
 	}
+	c.copied(text.Size)
 	c.mu.Lock()
 	c.done.Backups++
 	c.mu.Unlock()
-	if c.DryRun {
-		c.copied(text.Size)
-		return nil
-	}
-	fault.At("sync.backup")
-	err = c.patiently(ctx, func() error { return c.to(c.To.Put(ctx, manifest, bytesOf(text.Data))) })
-	if errors.Is(err, fs.ErrExist) {
-		return c.compareManifest(ctx, manifest, text.Data)
-	}
-	if err != nil {
-		return err
-	}
-	c.copied(text.Size)
-	return c.complete(ctx) // what looked dead until now may just have been cleared away
+	_, err = c.complete(ctx, manifest) // what looked dead until now may just have been cleared away
+	return err
 }
 
-// compareManifest compares a backup that To has: its manifest vouches for the
-// rest.
-func (c *backupCopy) compareManifest(ctx context.Context, manifest string, ours []byte) error {
+// sameManifest compares the manifest of a backup that To has, and sees to it that
+// it outlasts a power cut: whoever has put it may not have got there.
+func (c *backupCopy) sameManifest(ctx context.Context, manifest string, ours []byte) (same bool, err error) {
 	theirs, err := c.To.Head(ctx, manifest, basebackup.MaxManifestSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return false, nil // a prune's
 	case err != nil:
-		return c.to(err)
+		return false, c.to(err)
 	case string(theirs.Data) == string(ours):
 		if c.DryRun {
-			return nil
+			return true, nil
 		}
-		return c.to(c.To.Sync(ctx, manifest)) // whoever has put it may not have got there
+		return true, c.to(c.To.Sync(ctx, manifest))
 	}
 	if _, err := basebackup.ParseManifest(theirs.Data, c.ID); err != nil {
 		c.torn(manifest, err)
-		return nil
+		return false, nil
 	}
-	c.fault(SyncFault{Conflict, c.ToName, manifest, "another base backup of the same name is there", meansConflict})
-	return nil
+	c.fault(SyncFault{Conflict, c.ToName, manifest, "another base backup of the same name is there", meansOther})
+	return false, nil
 }
 
 // all gives every file of the backup to be copied. A list is acted on only when
@@ -182,6 +179,9 @@ func (c *backupCopy) all(ctx context.Context, give func(syncJob) bool) error {
 		if !give(func(ctx context.Context, back *readBack) error { return c.one(ctx, back, ref) }) {
 			return context.Cause(ctx)
 		}
+	}
+	if slices.ContainsFunc(c.Manifest.Lists, func(l basebackup.Ref) bool { return stored.CodecOf(l.Name).IsSealed() }) {
+		return c.unlisted(ctx, refs, give)
 	}
 	for _, list := range c.Manifest.Lists {
 		var parts []basebackup.Ref
@@ -209,6 +209,53 @@ func (c *backupCopy) all(ctx context.Context, give func(syncJob) bool) error {
 		}
 	}
 	return nil
+}
+
+// unlisted gives the files to be copied whose names only encrypted lists tell:
+// all that are there and were not given. Each vouches for itself, and the manifest
+// says how many bytes they are together.
+func (c *backupCopy) unlisted(ctx context.Context, given []basebackup.Ref, give func(syncJob) bool) error {
+	entries, err := (&taker{Reader: c.From}).list(ctx, c.folder)
+	if err != nil {
+		return c.from(err)
+	}
+	for _, e := range entries {
+		if e.IsDir || !stored.CodecOf(e.Name).IsSealed() || slices.ContainsFunc(given, func(r basebackup.Ref) bool { return r.Name == e.Name }) {
+			continue
+		}
+		if !give(func(ctx context.Context, back *readBack) error {
+			name := path.Join(c.folder, e.Name)
+			var ref basebackup.Ref
+			err := c.patiently(ctx, func() (err error) { ref, err = c.sealedRef(ctx, name, e.Size); return err })
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return c.lost(ctx, name, err)
+			case err != nil && lasting(err):
+				c.failed.Store(true)
+				c.damaged(name, err)
+				return nil
+			case err != nil:
+				return c.from(fmt.Errorf("%s: %w", name, err))
+			}
+			return c.one(ctx, back, ref)
+		}) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// sealedRef is what an encrypted file says of itself in its head.
+func (c *backupCopy) sealedRef(ctx context.Context, name string, size int64) (ref basebackup.Ref, err error) {
+	head, err := c.From.Head(ctx, name, stored.HeadSize)
+	if err != nil {
+		return ref, err
+	}
+	rec, err := stored.ParseHead(head.Data, head.Size)
+	if err != nil {
+		return ref, fmt.Errorf("%w: %w", stored.ErrDamaged, err)
+	}
+	return basebackup.Ref{Name: path.Base(name), Size: rec.Size, StoredSize: size, SHA256: rec.SHA256}, nil
 }
 
 // one copies a file that is vouched for, unless To has it.
@@ -278,9 +325,17 @@ func (c *backupCopy) lost(ctx context.Context, name string, why error) error {
 // complete looks a last time whether all that the manifest is going to vouch for
 // is in To, where a prune may have been at work meanwhile, and outlasts a power
 // cut as the manifest will.
-func (c *backupCopy) complete(ctx context.Context) error {
+func (c *backupCopy) complete(ctx context.Context, manifest string) (whole bool, err error) {
+	var size int64
+	for _, n := range c.names {
+		size += n
+	}
+	if size != c.Manifest.StoredSize {
+		c.damaged(manifest, fmt.Errorf("its files have %d bytes, %d were stored", size, c.Manifest.StoredSize))
+		return false, nil
+	}
 	if c.DryRun {
-		return nil
+		return true, nil
 	}
 	gone := func(name string) error {
 		return c.to(fmt.Errorf("%w: %s was there and has been removed or altered since", ErrArchive, path.Join(c.folder, name)))
@@ -288,27 +343,27 @@ func (c *backupCopy) complete(ctx context.Context) error {
 	for name := range c.names { // any of them: it is their folder that has to be synced
 		err := c.patiently(ctx, func() error { return c.To.Sync(ctx, path.Join(c.folder, name)) })
 		if errors.Is(err, fs.ErrNotExist) {
-			return gone(name)
+			return false, gone(name)
 		}
 		if err != nil {
-			return c.to(err)
+			return false, c.to(err)
 		}
 		break
 	}
 	missing := maps.Clone(c.names)
-	err := c.To.List(ctx, c.folder, func(e transport.FileInfo) error {
+	err = c.To.List(ctx, c.folder, func(e transport.FileInfo) error {
 		if missing[e.Name] == e.Size {
 			delete(missing, e.Name)
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c.to(err)
+		return false, c.to(err)
 	}
 	for name := range missing {
-		return gone(name)
+		return false, gone(name)
 	}
-	return c.walThere(ctx, c.Backup)
+	return true, c.walThere(ctx, c.Backup)
 }
 
 // there checks a file that To has of a backup that is not whole there: what an

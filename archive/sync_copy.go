@@ -31,8 +31,10 @@ func (r *syncing) copy(ctx context.Context, back *readBack, p pair, f StoredFile
 	switch {
 	case r.isHeld(f): // what is read yet may hold it back as well
 		return r.notCopied(f, errHeld)
-	case r.isBare(f.Stored):
+	case r.isBareFile(f):
 		return r.notCopied(f, errBare)
+	case r.unreadable[f.Stored]:
+		return r.notCopied(f, errTold)
 	case r.DryRun:
 		r.copied(f.Size)
 		return nil
@@ -98,6 +100,7 @@ func (r *syncing) notCopied(f StoredFile, why error) error {
 		return nil
 	case errors.Is(why, errBare):
 		r.bare(f.Stored)
+	case errors.Is(why, errTold):
 	default:
 		r.damaged(f.Stored, why)
 	}
@@ -220,7 +223,9 @@ func (r *syncing) compare(ctx context.Context, p pair, f StoredFile, there strin
 		r.was(&r.done.Gone)
 		return nil
 	case errors.Is(err, stored.ErrDamaged):
-		r.damaged(f.Stored, err)
+		if !r.unreadable[f.Stored] {
+			r.damaged(f.Stored, err)
+		}
 		return nil
 	case err != nil:
 		return r.from(fmt.Errorf("%s: %w", f.Stored, err))
@@ -242,8 +247,11 @@ func (r *syncing) compare(ctx context.Context, p pair, f StoredFile, there strin
 		}
 	}
 	one := func(sums map[string]bool) string { return slices.Sorted(maps.Keys(sums))[0] }
-	r.fault(SyncFault{Conflict, r.ToName, name,
-		fmt.Sprintf("%s has SHA-256 %s there, %s in %s", f.Name, one(theirs), one(ours), r.FromName), meansConflict})
+	means := meansOther
+	if f.Name.Kind == walname.KindSegment || f.Name.Kind == walname.KindHistory {
+		means = meansConflict
+	}
+	r.fault(SyncFault{Conflict, r.ToName, name, fmt.Sprintf("%s has SHA-256 %s there, %s in %s", f.Name, one(theirs), one(ours), r.FromName), means})
 	r.holdBehind(f)
 	return nil
 }

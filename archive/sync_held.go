@@ -97,6 +97,9 @@ func (r *syncing) knows(tl walname.Timeline) bool {
 // To may have it whole. If not, nobody knows where it has left which timeline; it
 // is not behind its own first segment.
 func (r *syncing) unread(ctx context.Context, tl walname.Timeline, logs map[walname.Timeline][]string) error {
+	if _, ok := r.histories[tl]; ok { // it is stored twice
+		return nil
+	}
 	entries, err := (&taker{Reader: r.To}).list(ctx, r.Cluster.Histories())
 	if err != nil {
 		return r.to(err)
@@ -140,11 +143,19 @@ func (r *syncing) unread(ctx context.Context, tl walname.Timeline, logs map[waln
 var (
 	errHeld = errors.New("held back")
 	errBare = errors.New("not encrypted")
+	errTold = errors.New("damaged, which has been said")
 )
 
 // isBare reports whether the file is not encrypted although all in To is to be.
 func (r *syncing) isBare(name string) bool {
 	return r.sealed && !r.Cleartext && !stored.CodecOf(path.Base(name)).IsSealed()
+}
+
+// isBareFile is isBare of a file of WAL. Histories may pass: they hold no rows, an
+// encrypted one tells its forks in its head all the same, and without it nothing of
+// its timeline could be copied.
+func (r *syncing) isBareFile(f StoredFile) bool {
+	return f.Name.Kind != walname.KindHistory && r.isBare(f.Stored)
 }
 
 func (r *syncing) bare(file string) {
@@ -154,12 +165,18 @@ func (r *syncing) bare(file string) {
 // settle has what To was found to have outlive a power cut: whoever has put it
 // there may not have come to sync the folder.
 func (r *syncing) settle(give func(syncJob) bool, p pair) bool {
-	if r.DryRun || len(p.from.entries) == 0 || len(p.to.entries) == 0 {
+	var both []string
+	for _, e := range p.from.entries {
+		if there, ok := p.to.stems[stemOf(e.Name)]; ok {
+			both = append(both, there)
+		}
+	}
+	if r.DryRun || len(both) == 0 {
 		return true
 	}
 	return give(func(ctx context.Context, _ *readBack) error {
-		for _, e := range p.to.entries {
-			err := r.patiently(ctx, func() error { return r.To.Sync(ctx, path.Join(p.to.dir, e.Name)) })
+		for _, base := range both { // with the first one the folder is
+			err := r.patiently(ctx, func() error { return r.To.Sync(ctx, path.Join(p.to.dir, base)) })
 			if !errors.Is(err, fs.ErrNotExist) { // a prune's
 				return r.to(err)
 			}

@@ -154,6 +154,11 @@ func TestSyncDamagedHistory(t *testing.T) {
 	}
 	s := whole()
 	harm(s)
+	dry := *s.Syncer
+	dry.DryRun = true
+	if done, err := dry.Run(t.Context()); err != nil || len(done.Faults) != 1 || done.Files != 2 || done.Held != 4 {
+		t.Errorf("dry: %+v, %v", done, err)
+	}
 	done, err := s.Run(t.Context())
 	if got, want := s.b.names(), []string{segmentName(1, 1), segmentName(1, 2)}; err != nil || len(done.Faults) != 1 || done.Faults[0].Kind != Damaged || done.Held != 4 || !slices.Equal(got, want) {
 		t.Errorf("%+v, %v, there %q", done, err, got)
@@ -164,7 +169,7 @@ func TestSyncDamagedHistory(t *testing.T) {
 	s.b.mustPush("00000002.history", []byte("1\t0/380000\tx\n"))
 	harm(s)
 	done, err = s.Run(t.Context())
-	if got := s.b.names(); err != nil || done.Held != 0 || len(got) != 7 {
+	if got := s.b.names(); err != nil || len(done.Faults) != 1 || done.Held != 0 || len(got) != 7 {
 		t.Errorf("whole there: %+v, %v, there %q", done, err, got)
 	}
 
@@ -185,9 +190,11 @@ func TestSyncCleartext(t *testing.T) {
 	if _, err := a.Run(t.Context(), a.source().begin); err != nil {
 		t.Fatal(err)
 	}
+	a.CloneGuard = false
+	a.mustPush(fork2, []byte("1\t0/F80000\tx\n"))
 	clear := 0
 	for _, name := range a.store.Names() {
-		if !strings.Contains(name, "/base/") && !strings.HasSuffix(name, ".json") {
+		if strings.Contains(name, "/wal/") {
 			clear++
 		}
 	}
@@ -195,13 +202,13 @@ func TestSyncCleartext(t *testing.T) {
 		t.Fatal(err)
 	}
 	like := fixture(t, small, seg6)
-	a.CloneGuard, a.Pusher.Recipients = false, recipientsOf(testIdentity())
+	a.Pusher.Recipients = recipientsOf(testIdentity())
 	a.mustPush("00000001000000000000000C", a.segment("00000001000000000000000C", like))
 
 	to := memory{storetest.NewMemory()}
 	s := &Syncer{From: memory{a.store}, To: to, Cluster: a.site.cluster(), Jobs: 2, Make: true}
 	done, err := s.Run(t.Context())
-	if err != nil || len(done.Faults) != clear+1 || done.Files != 1 || done.Backups != 0 {
+	if err != nil || len(done.Faults) != clear+1 || done.Files != 2 || done.Backups != 0 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	for _, f := range done.Faults {
@@ -210,7 +217,7 @@ func TestSyncCleartext(t *testing.T) {
 		}
 	}
 	for _, name := range to.Names() {
-		if !strings.HasSuffix(name, ".age") && !strings.HasSuffix(name, "walship.json") {
+		if !strings.HasSuffix(name, ".age") && !strings.HasSuffix(name, "walship.json") && !strings.Contains(name, "/history/") {
 			t.Errorf("%s was copied", name)
 		}
 	}
@@ -386,9 +393,16 @@ func TestSyncSettles(t *testing.T) {
 	if _, err := copying.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	stray := path.Join(a.site.cluster().WAL(), "0000000100000000", "0-stray")
+	if err := to.Plant(stray, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
 	var mu sync.Mutex
 	synced := make(map[string]bool)
 	to.Hook(func(step storetest.Step) storetest.Fault {
+		if step.Name == stray { // it is nobody's, and may be anything
+			return storetest.Fault{Err: errors.New("no regular file")}
+		}
 		if step.Op == "sync" {
 			mu.Lock()
 			synced[path.Dir(step.Name)] = true
@@ -405,5 +419,146 @@ func TestSyncSettles(t *testing.T) {
 		if dir := path.Dir(name); !synced[dir] {
 			t.Errorf("%s was not synced; %v", dir, synced)
 		}
+	}
+}
+
+// Without a key, too, an encrypted backup arrives whole: its lists cannot be read,
+// and nothing but the manifest tells how much there is.
+func TestSyncSealedBackup(t *testing.T) {
+	a := newBackups(t, stored.Zstd.Sealed())
+	a.Pusher.Recipients, a.Backuper.Recipients = recipientsOf(testIdentity()), recipientsOf(testIdentity())
+	if _, err := a.Run(t.Context(), a.source().begin); err != nil {
+		t.Fatal(err)
+	}
+	folder := path.Join(a.root(), a.manifests()[0])
+	manifest := path.Join(folder, basebackup.ManifestFile)
+	var part string
+	for _, name := range a.store.Names() {
+		if strings.Contains(name, ".tar.zst.age") {
+			part = name
+		}
+	}
+	if part == "" {
+		t.Fatal(a.store.Names())
+	}
+	run := func(dry bool) (*Synced, memory) {
+		t.Helper()
+		to := memory{storetest.NewMemory()}
+		done, err := (&Syncer{From: memory{a.store}, To: to, Cluster: a.site.cluster(), Jobs: 2, Make: true, DryRun: dry, Cleartext: true}).Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done, to
+	}
+	done, to := run(false)
+	for _, name := range a.store.Names() {
+		if _, ok := to.Bytes(name); !ok {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if dry, _ := run(true); done.Backups != 1 || len(done.Faults) > 0 || dry.Files != done.Files || dry.Bytes != done.Bytes {
+		t.Errorf("%+v, dry %+v", done, dry)
+	}
+	b := &backups{site: &site{t: t, data: a.data, store: to.Memory}}
+	if v := b.verify(); len(v.Faults) > 0 {
+		t.Errorf("copied: %s", faultsOf(v))
+	}
+
+	whole, _ := a.store.Bytes(part)
+	for what, b := range map[string][]byte{"cut": whole[:len(whole)-20], "missing": nil, "turned": append(bytes.Clone(whole[:700]), append([]byte{whole[700] ^ 1}, whole[701:]...)...)} {
+		if err := a.store.Remove(t.Context(), part); err != nil {
+			t.Fatal(err)
+		}
+		if b != nil {
+			if err := a.store.Plant(part, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		done, to := run(false)
+		_, there := to.Bytes(manifest)
+		if what == "turned" { // only the key shows that, and only the reader has it
+			continue
+		}
+		if there || len(done.Faults) != 1 || done.Faults[0].Kind != Damaged || done.Backups != 0 {
+			t.Errorf("%s: manifest there %v, %+v", what, there, done)
+		}
+		if b == nil {
+			if err := a.store.Plant(part, whole); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Another backup under the same name is a conflict, and stays as it is.
+func TestSyncAnotherBackup(t *testing.T) {
+	var sites [2]*backups
+	for i := range sites {
+		sites[i] = newBackups(t, stored.Zstd)
+		src := sites[i].source()
+		src.entries[3].content = bytes.Repeat([]byte{byte(i)}, len(src.entries[3].content))
+		if _, err := sites[i].Run(t.Context(), src.begin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := sites[0], sites[1]
+	before := make(map[string]string)
+	for _, name := range b.store.Names() {
+		text, _ := b.store.Bytes(name)
+		before[name] = string(text)
+	}
+	if a.manifests()[0] != b.manifests()[0] {
+		t.Fatal(a.manifests(), b.manifests())
+	}
+	done, err := (&Syncer{From: memory{a.store}, To: memory{b.store}, Cluster: a.site.cluster(), Jobs: 2}).Run(t.Context())
+	if err != nil || len(done.Faults) != 1 || done.Faults[0].Kind != Conflict {
+		t.Errorf("%+v, %v", done, err)
+	}
+	for _, name := range b.store.Names() {
+		text, _ := b.store.Bytes(name)
+		if before[name] != string(text) {
+			t.Errorf("%s was changed or added", name)
+		}
+	}
+}
+
+// growing is an archive in which a backup and WAL arrive when its WAL has been listed.
+type growing struct {
+	memory
+	base, log string
+
+	mu    sync.Mutex
+	grown bool
+}
+
+func (g *growing) List(ctx context.Context, dir string, fn func(transport.FileInfo) error) error {
+	g.mu.Lock()
+	grown := g.grown
+	g.grown = g.grown || dir == g.log
+	g.mu.Unlock()
+	n := 0
+	return g.memory.List(ctx, dir, func(e transport.FileInfo) error {
+		if n++; !grown && (dir == g.base || dir == g.log && n > 1) {
+			return nil
+		}
+		return fn(e)
+	})
+}
+
+// A backup that is finished while WAL is copied is left to the next call, which
+// finds its WAL.
+func TestSyncBackupMeanwhile(t *testing.T) {
+	a := newBackups(t, stored.Zstd)
+	if _, err := a.Run(t.Context(), a.source().begin); err != nil {
+		t.Fatal(err)
+	}
+	from := &growing{memory: memory{a.store}, base: a.root(), log: path.Join(a.site.cluster().WAL(), "0000000100000000")}
+	to := memory{storetest.NewMemory()}
+	copying := &Syncer{From: from, To: to, Cluster: a.site.cluster(), Jobs: 2, Make: true}
+	if done, err := copying.Run(t.Context()); err != nil || done.Backups != 0 || done.Files != 1 || len(done.Faults) > 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if done, err := copying.Run(t.Context()); err != nil || done.Backups != 1 || len(to.Names()) != len(a.store.Names()) {
+		t.Errorf("again: %+v, %v", done, err)
 	}
 }

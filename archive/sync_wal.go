@@ -46,6 +46,8 @@ func (r *syncing) timelines(ctx context.Context) (logs map[walname.Timeline][]st
 		case errors.Is(err, fs.ErrNotExist):
 			continue // the copying says so, and of damage as well
 		case errors.Is(err, stored.ErrDamaged):
+			r.damaged(f.Stored, err)
+			r.unreadable[f.Stored] = true
 			unread = append(unread, f.Name.Timeline())
 			continue
 		case err != nil:
@@ -147,7 +149,7 @@ func (r *syncing) pairs(ctx context.Context, dirs []string, fn func(pair) error)
 }
 
 // measure is how many stored bytes are missing in To.
-func (r *syncing) measure(ctx context.Context, timelines map[walname.Timeline][]string) (missing int64, err error) {
+func (r *syncing) measure(ctx context.Context, timelines map[walname.Timeline][]string, backups []missingBackup) (missing int64, err error) {
 	dirs := []string{r.Cluster.Histories(), r.Cluster.Refused()}
 	for _, logs := range timelines {
 		dirs = append(dirs, logs...)
@@ -160,12 +162,8 @@ func (r *syncing) measure(ctx context.Context, timelines map[walname.Timeline][]
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	all, err := r.missingBackups(ctx)
-	for _, b := range all {
-		missing += b.Stored - b.bytes
+	for _, b := range backups {
+		missing += max(b.Stored-b.bytes, 0)
 	}
 	return missing, err
 }

@@ -177,11 +177,22 @@ func TestEncryptedArchive(t *testing.T) {
 		t.Errorf("list: %s", r)
 	}
 
+	// A second site is filled by who has no key, and is worth as much.
+	a.configure(server)
+	second := filepath.Join(testpg.Dir(t), "second")
+	if v := a.sync(0, a.root, second).Syncs[0]; v.Backups != len(a.backups) {
+		t.Errorf("sync: %+v", v)
+	}
+	sameArchive(t, a.root, second)
+
 	a.refuses(t)
+	first := a.root
+	a.root = second
 	a.configure("identity_file = '" + a.both + "'")
 	copied := a.restored("--latest", "--backup", a.backups[0]) // of before the change
 	waitContents(t, copied, a.want)
 	must(t, copied.Stop(testpg.Fast))
+	a.root = first
 	a.byHand(t)
 }
 

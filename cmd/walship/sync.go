@@ -172,14 +172,10 @@ func syncFaults(done *archive.Synced) error {
 	if n == 0 {
 		return nil
 	}
-	bare := true // and nothing else
-	for _, f := range done.Faults {
-		if f.Kind == archive.Conflict {
-			return fmt.Errorf("%w: %s", archive.ErrConflict, numbered(n, "file")+" not copied or not as it should be")
-		}
-		bare = bare && f.Kind == archive.Cleartext
-	}
-	if bare {
+	switch {
+	case done.Kinds[archive.Conflict] > 0:
+		return fmt.Errorf("%w: %s", archive.ErrConflict, numbered(n, "file")+" not copied or not as it should be")
+	case done.Kinds[archive.Cleartext] == n:
 		return fmt.Errorf("%w: %s not encrypted, in an archive that is", archive.ErrRefused, numbered(n, "file"))
 	}
 	return transport.WithHint(fmt.Errorf("%w: %s", errFaults, numbered(n, "fault")), "what to do about each stands beside it")
@@ -213,7 +209,7 @@ type jsonSync struct {
 
 func newJSONSync(s *archive.Syncer, d *archive.Synced, took time.Duration, ended bool) *jsonSync {
 	return &jsonSync{From: s.FromName, To: s.ToName, SystemID: s.Cluster.SystemID, DryRun: s.DryRun, Made: d.Made, Files: d.Files, Size: d.Bytes,
-		Whole: ended && len(d.Faults) == 0 && (!s.DryRun || d.Files == 0), Backups: d.Backups, There: d.There, Gone: d.Gone, Held: d.Held,
+		Whole: ended && len(d.Faults) == 0 && d.Held == 0 && (!s.DryRun || d.Files == 0), Backups: d.Backups, There: d.There, Gone: d.Gone, Held: d.Held,
 		Seconds: took.Seconds(), Faults: append([]archive.SyncFault{}, d.Faults...), More: d.More, ended: ended}
 }
 
