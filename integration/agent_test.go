@@ -182,13 +182,13 @@ func (s *site) belongsToNobody(pid int) {
 	}
 }
 
-// The agent is killed or frozen at each of its steps, during a backlog and during
-// the recovery of it: all comes through, in order.
+// The agent is killed or frozen at its steps, during a backlog: all comes through,
+// in order.
 func TestAgentTroubled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.binary = testbin.Faulty(t)
-	primary, base := backlog(t, s, 3)
+	primary, _ := backlog(t, s, 3)
 	s.withAgent()
 	for _, step := range []string{"agent.asked", "put.created", "put.written", "put.synced", "put.published", "put.folder-synced", "agent.done"} {
 		for _, what := range []string{"kill", "stop"} {
@@ -204,6 +204,18 @@ func TestAgentTroubled(t *testing.T) {
 		}
 	}
 	s.inArchivedOrder()
+}
+
+// The same while a server recovers: it comes to the last row.
+func TestAgentTroubledInRecovery(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.binary = testbin.Faulty(t)
+	primary, base := backlog(t, s, 3)
+	primary.SetConf(map[string]string{"archive_command": s.push()})
+	must(t, primary.Reload())
+	drained(t, primary)
+	s.withAgent()
 	want, err := contents(primary)
 	must(t, err)
 	must(t, primary.Stop(testpg.Fast))
