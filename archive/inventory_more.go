@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,10 @@ func toldHistory(remote transport.File, f StoredFile) (walname.History, error) {
 	}
 	if err != nil || r.Name != f.Name.String() {
 		return walname.History{}, fmt.Errorf("%w: it carries no record of its own, but one of %q", stored.ErrDamaged, r.Name)
+	}
+	// The record vouches for what is told, but for it only the whole file does.
+	if _, err := stored.CheckSealed(bytes.NewReader(front), remote.Size()); err != nil {
+		return walname.History{}, err
 	}
 	h, err := walname.ParseHistory(f.Name.Timeline(), stored.Told(front))
 	if err != nil {

@@ -311,14 +311,28 @@ func (d *decision) wanted(h *Held, behind, storedBehind int) bool {
 }
 
 // newest keeps the newest timeline restorable: after a recovery to a point in
-// the past the newest backups may be those of the timeline that was given up.
+// the past the newest backups may be those of the timeline that was given up. One
+// that has only its history yet may be the one that lives, and the newest that has
+// WAL another's leftover, or the reverse: both are kept.
 func (d *decision) newest() error {
-	aim := d.inv.Newest()
-	tl := d.inv.Timeline(aim)
-	if len(d.Expired()) == 0 || tl == nil || len(tl.Runs) == 0 {
-		return nil
+	for _, tl := range slices.Backward(d.inv.Timelines) {
+		if len(d.Expired()) == 0 {
+			return nil
+		}
+		if err := d.restorable(tl); err != nil {
+			return err
+		}
+		if len(tl.Runs) > 0 {
+			return nil
+		}
 	}
-	if tl.History == nil && (aim > 1 && (d.inv.Timelines[0] != tl || d.held[0].Timeline != aim)) {
+	return nil
+}
+
+// restorable keeps the timeline restorable, as far as it is.
+func (d *decision) restorable(tl *Timeline) error {
+	aim := tl.ID
+	if len(tl.Runs) > 0 && tl.History == nil && (aim > 1 && (d.inv.Timelines[0] != tl || d.held[0].Timeline != aim)) {
 		return refusal("push the history file, which a server of that timeline has in its pg_wal",
 			"the archive lacks %s.history: from which backups timeline %d can be restored is not clear", aim, aim)
 	}
@@ -356,7 +370,7 @@ func (d *decision) newest() error {
 			lowest = min(lowest, d.place(h))
 		}
 	}
-	if d.Rules.KeepFrom == nil && d.geometry.Number(tl.Runs[0].First) < lowest {
+	if d.Rules.KeepFrom == nil && len(tl.Runs) > 0 && d.geometry.Number(tl.Runs[0].First) < lowest {
 		return refusal("take a backup of the server that writes it (walship backup), or say yourself from where WAL is needed: --keep-from",
 			"no backup leads to timeline %d, the newest, whose WAL would go with that of the older ones", aim)
 	}

@@ -95,6 +95,25 @@ func TestPruneNewestTimeline(t *testing.T) {
 	}
 }
 
+// A timeline of which only the history is there yet is the newest all the same, and
+// such a history does not take the protection from the newest that has WAL.
+func TestPruneNewestWithoutWAL(t *testing.T) {
+	p, ids := threeBackups(t)
+	p.history(2, fork{1, 8})
+	plan, _ := p.prune(Rules{KeepBackups: 1})
+	p.left(to(3, 30), ids[0], ids[2])
+	if plan.Held[0].Why != "timeline 2, the newest, can be restored from no other" {
+		t.Errorf("%q", plan.Held[0].Why)
+	}
+
+	p, ids = threeBackups(t)
+	p.history(2, fork{1, 8})
+	p.wal(2, 8, 12)
+	p.plant(p.c.Histories()+"/FFFFFFFE.history.zst", p.stored("FFFFFFFE.history", []byte("1\t0/F000000\tadded by somebody\n")))
+	p.prune(Rules{KeepBackups: 1})
+	p.left(to(3, 30), ids[0], ids[2])
+}
+
 // Nor does the end of the newest timeline go out of reach behind a hole.
 func TestPruneNewestEnd(t *testing.T) {
 	p, ids := threeBackups(t)

@@ -203,6 +203,23 @@ func TestWithoutTheKey(t *testing.T) {
 	if a, b := take(open), take(shut); a != b {
 		t.Errorf("the inventory of an encrypted archive:\n%sof the same in the clear:\n%s", b, a)
 	}
+	// What the header of a history tells is believed only of a file that is whole:
+	// with another fork prune would keep other WAL.
+	history := shut.stem(fork2) + ".zst.age"
+	file, _ := shut.store.Bytes(history)
+	for at := bytes.Index(file, []byte("walship-told")); at < bytes.Index(file, []byte("\n--- ")); at++ {
+		bad := bytes.Clone(file)
+		bad[at] ^= 4
+		if err := shut.store.Plant(history, bad); err != nil {
+			t.Fatal(err)
+		}
+		if inv, err := Take(t.Context(), shut.Pusher.Store, shut.cluster(), Look{}); err != nil || len(inv.Broken) != 1 {
+			t.Errorf("byte %d of the history: %v, broken %+v", at, err, inv.Broken)
+		}
+	}
+	if err := shut.store.Plant(history, file); err != nil {
+		t.Fatal(err)
+	}
 	v := shut.verifier()
 	v.Keys = nil
 	verdict, err := v.Run(t.Context())
@@ -230,11 +247,18 @@ func TestWithoutTheKey(t *testing.T) {
 	// A part that is gone: the lists, which name it, cannot be read.
 	for _, name := range shut.store.Names() {
 		if strings.Contains(path.Base(name), "base-000001") {
+			part, _ := shut.store.Bytes(name)
 			if err := shut.store.Remove(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 			if verdict, err := v.Run(t.Context()); err != nil || len(verdict.Faults) != 1 || path.Base(verdict.Faults[0].File) != basebackup.ManifestFile {
 				t.Errorf("a part that is gone: %v, %+v", err, verdict)
+			}
+			if err := shut.store.Plant(name+".bak", part); err != nil {
+				t.Fatal(err)
+			}
+			if verdict, err := v.Run(t.Context()); err != nil || len(verdict.Faults) != 2 || path.Base(verdict.Faults[0].File) != path.Base(name)+".bak" {
+				t.Errorf("a part that was renamed: %v, %+v", err, verdict)
 			}
 			break
 		}

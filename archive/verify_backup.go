@@ -89,8 +89,18 @@ func (r *verifying) backup(ctx context.Context, b Backup) error {
 	}
 	m := b.Manifest
 	if v.shut { // the lists, which name what is missing, are among it
-		if b.Damage != "" {
-			r.fault(Fault{Kind: Damaged, File: manifest, What: b.Damage})
+		var size int64
+		for _, e := range entries {
+			switch {
+			case e.Name == basebackup.ManifestFile:
+			case v.named[e.Name] || stored.CodecOf(e.Name).IsSealed() && !e.IsDir:
+				size += e.Size
+			default:
+				r.fault(Fault{Kind: Unknown, File: path.Join(folder, e.Name), What: "the manifest does not name it, and it is not encrypted as what the lists name is"})
+			}
+		}
+		if size != m.StoredSize {
+			r.fault(Fault{Kind: Damaged, File: manifest, What: fmt.Sprintf("its files have %d bytes, %d were stored", size, m.StoredSize)})
 		}
 		return nil
 	}

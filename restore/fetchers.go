@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/pgdata"
 	"walship/internal/stored"
@@ -238,8 +239,8 @@ func (s *several) newer() (all []walname.History, err error) {
 		}
 		n, failed := q.newerNow()
 		switch {
-		case errors.Is(failed, stored.ErrDamaged):
-			return nil, s.named(q, failed)
+		case errors.Is(failed, stored.ErrDamaged), errors.Is(failed, crypt.ErrNoKey), errors.Is(failed, crypt.ErrIdentity):
+			return nil, s.named(q, failed) // it has been heard, and this stays
 		case failed != nil:
 			err = failed
 			continue

@@ -58,6 +58,41 @@ func TestForkGuardNeedsTheKey(t *testing.T) {
 	s.delivered(s.fetch(seg6, modes[3]), fixture(t, small, seg6))
 }
 
+// Of several archives one that is there and whose histories cannot be opened is not
+// passed over as one that is down may be: it stays so.
+func TestForkGuardNeedsEveryKey(t *testing.T) {
+	one, other := newSite(t, small), newSite(t, small)
+	one.Archive, other.Archive = "one", "other"
+	one.archive(seg6, fixture(t, small, seg6), stored.Zstd)
+	other.archive(fork2, fixture(t, small, fork2), stored.Zstd.Sealed())
+	one.Keys, other.Keys = nil, nil
+	all := Fetchers{one.Fetcher, other.Fetcher}
+	for _, mode := range modes[2:] {
+		err := all.Fetch(t.Context(), Request{Name: seg6, Path: one.path(), Data: one.data, Mode: mode})
+		one.doubt("a newer history in the other", err, crypt.ErrNoKey, "other: ")
+	}
+}
+
+// A history that the keys do not open, such as one of before they were changed, or
+// one that somebody has added, stands in the way of a restore only where it is
+// needed.
+func TestRestoreBesideASealedHistory(t *testing.T) {
+	s := newSite(t, fifteen)
+	s.segments(1, 6, 7, noon)
+	s.backup(aBackup{start: "0/6000028", end: "0/6000100"})
+	s.archive("000000FF.history", []byte("1\t0/6800000\tx\n"), stored.Zstd.Sealed())
+	r := s.restorer()
+	r.Keys = nil
+	o := s.options()
+	if _, err := r.Plan(t.Context(), o); !errors.Is(err, crypt.ErrNoKey) {
+		t.Errorf("the latest timeline: %v", err)
+	}
+	o.Timeline = TimelineChoice{Number: 1}
+	if plan, err := r.Plan(t.Context(), o); err != nil || plan.Timeline != 1 {
+		t.Errorf("timeline 1: %v", err)
+	}
+}
+
 // An archive without encrypted files never looks at the identity file.
 func TestNoKeyIsNeeded(t *testing.T) {
 	s := newSite(t, small)

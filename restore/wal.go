@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"walship/internal/async"
+	"walship/internal/crypt"
 	"walship/internal/layout"
 	"walship/internal/stored"
 	"walship/transport"
@@ -86,7 +87,7 @@ func (r *Restorer) histories(ctx context.Context, c layout.Cluster, t *timelines
 		n, _ := layout.ParseStored(path.Base(name), stored.Extensions(stored.Written()))
 		g.Go(func() error {
 			h, err := q.readHistory(gctx, name, n)
-			if err != nil && !errors.Is(err, stored.ErrDamaged) {
+			if err != nil && !errors.Is(err, stored.ErrDamaged) && !errors.Is(err, crypt.ErrNoKey) {
 				return err
 			}
 			mu.Lock()
