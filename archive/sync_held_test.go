@@ -368,12 +368,16 @@ func TestSyncFromWhilePruned(t *testing.T) {
 type vanishing struct {
 	memory
 	after string
+
+	mu    sync.Mutex
 	n     int
 	names []string
 }
 
 func (v *vanishing) Head(ctx context.Context, name string, n int) (transport.Head, error) {
 	h, err := v.memory.Head(ctx, name, n)
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if name == v.after {
 		if v.n--; v.n == 0 {
 			if _, err := v.RemoveAll(ctx, v.names); err != nil {
