@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -166,11 +167,16 @@ func place(t TB, major int, env []string, base string) *Cluster {
 	return c
 }
 
+// ports counts those that were given away. Each test process has a hundred of its
+// own and goes through them in turn: a server may start long after it was given one.
+var ports atomic.Int64
+
 // freePort is a port that nobody listens on. It lies below those that the kernel
 // hands out, so that no connection takes it before the server does.
 func freePort() (int, error) {
-	first := 20000 + int(time.Now().UnixNano()/1000%10000)
-	for port := first; port < first+2000; port++ {
+	first := 20000 + os.Getpid()%100*100
+	for range 100 {
+		port := first + int(ports.Add(1)%100)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			return port, l.Close()
