@@ -98,7 +98,7 @@ type SyncFault struct {
 
 // Run copies. An error means that it has not come to its end, and that it can be
 // run again; Synced, which is never nil, then tells how far it has come. Faults
-// are no error: everything else has been copied.
+// are no error: everything else has been copied, but for what was held back.
 func (s *Syncer) Run(ctx context.Context) (*Synced, error) {
 	r := &syncing{Syncer: s, before: make(chan struct{}), histories: make(map[walname.Timeline]walname.History),
 		left: make(map[walname.Timeline]uint64), holds: make(map[walname.Timeline]uint64), lacks: make(map[walname.Segment]bool),
@@ -119,7 +119,7 @@ type syncing struct {
 	unreadable map[string]bool                      // stored histories of From that are damaged, and have been reported
 	left       map[walname.Timeline]uint64          // the number of the segment where the first timeline leaves another
 	compared   map[string]bool                      // files that were compared before their turn
-	before     chan struct{}                        // closed when the last file that has to come in order is stored
+	before     chan struct{}                        // closed when it is known what became of the last file that has to come in order
 
 	mu    sync.Mutex
 	done  Synced
